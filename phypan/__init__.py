@@ -1,0 +1,100 @@
+"""phypan: hypervisor-assisted dumps of IBM POWER partitions, read, converted, analysed and made.
+
+    with phypan.open("ram", regions=["boot2.dtb"]) as dump:
+        dump.memory.read(0x20000, 4096)     # physical address; NotInDump where nothing was saved
+        dump.cpus[0]["NIA"], dump.vmcoreinfo["OSRELEASE"], dump.problems
+        phypan.convert(dump, "vmcore")
+
+What this module exports is the public API; phypan.formats, the layouts of bytes, is part of it.
+Names are imported when they are first used, so that the command line starts fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__: str
+
+if TYPE_CHECKING:
+    from phypan import formats as formats
+    from phypan import identify as identify
+    from phypan.api import analyses as analyses
+    from phypan.api import convert as convert
+    from phypan.api import open as open
+    from phypan.api import plugins as plugins
+    from phypan.api import render as render
+    from phypan.api import run as run
+    from phypan.api import writers as writers
+    from phypan.assemble import from_ram as from_ram
+    from phypan.dump import Cpu as Cpu
+    from phypan.dump import Dump as Dump
+    from phypan.dump import cpus_from as cpus_from
+    from phypan.errors import BadRecord as BadRecord
+    from phypan.errors import InputError as InputError
+    from phypan.errors import NotInDump as NotInDump
+    from phypan.errors import OutputError as OutputError
+    from phypan.errors import PhypanError as PhypanError
+    from phypan.errors import PluginError as PluginError
+    from phypan.errors import Problem as Problem
+    from phypan.errors import Unsupported as Unsupported
+    from phypan.hooks import Analysis as Analysis
+    from phypan.hooks import Input as Input
+    from phypan.hooks import Renderer as Renderer
+    from phypan.hooks import Source as Source
+    from phypan.hooks import Writer as Writer
+    from phypan.hooks import hookimpl as hookimpl
+    from phypan.memory import Extent as Extent
+    from phypan.memory import Hole as Hole
+    from phypan.memory import Memory as Memory
+    from phypan.memory import PageState as PageState
+    from phypan.memory import without_overlaps as without_overlaps
+    from phypan.regions import read_regions as read_regions
+    from phypan.rows import Address as Address
+    from phypan.rows import Bytes as Bytes
+    from phypan.rows import Hex as Hex
+    from phypan.rows import Pages as Pages
+    from phypan.rows import Rows as Rows
+    from phypan.rows import Show as Show
+    from phypan.sinks import Output as Output
+    from phypan.sinks import Progress as Progress
+    from phypan.stores import BytesStore as BytesStore
+    from phypan.stores import FileStore as FileStore
+    from phypan.stores import Store as Store
+
+_HOME = {
+    "api": "analyses convert open plugins render run writers",
+    "assemble": "from_ram",
+    "dump": "Cpu Dump cpus_from",
+    "errors": "BadRecord InputError NotInDump OutputError PhypanError PluginError Problem "
+    "Unsupported",
+    "hooks": "Analysis Input Renderer Source Writer hookimpl",
+    "memory": "Extent Hole Memory PageState without_overlaps",
+    "regions": "read_regions",
+    "rows": "Address Bytes Hex Pages Rows Show",
+    "sinks": "Output Progress",
+    "stores": "BytesStore FileStore Store",
+}
+_PLACES = {name: module for module, names in _HOME.items() for name in names.split()}
+_MODULES = ("formats", "identify")
+
+__all__ = sorted([*_PLACES, *_MODULES])  # noqa: PLE0605 - the names above, each in one place
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PLACES:
+        value = getattr(importlib.import_module(f"phypan.{_PLACES[name]}"), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"phypan.{name}")
+    elif name == "__version__":
+        from importlib.metadata import version
+
+        value = version("phypan")
+    else:
+        raise AttributeError(f"module 'phypan' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

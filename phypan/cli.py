@@ -1,0 +1,232 @@
+"""The command line: parsing, and one call of the public API for each command.
+
+Exit codes: 0 ok; 1 error; 2 usage, or something that is not supported here.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import click
+
+import phypan
+
+_PATH = click.Path(path_type=Path)
+
+
+class Commands(click.Group):
+    """The commands below, and one for each analysis that a plugin offers."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, sorted."""
+        return sorted({*self.commands, *phypan.analyses()})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name."""
+        own = super().get_command(ctx, cmd_name)
+        if own is not None:
+            return own
+        analysis = phypan.analyses().get(cmd_name)
+        return _analysis_command(analysis) if analysis else None
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="phypan")
+def cli() -> None:
+    """Hypervisor-assisted dumps of IBM POWER partitions: read, convert, analyse and make them."""
+
+
+def _source_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of every command that opens a dump."""
+    for decorate in (
+        click.option(
+            "--source", "source_name", metavar="NAME", help="Open it as this kind of source."
+        ),
+        click.option(
+            "--regions",
+            metavar="FILE",
+            multiple=True,
+            type=_PATH,
+            help="What says where the firmware preserved memory: device tree, raw property, "
+            "or the text of release_region. Several are checked against each other.",
+        ),
+        click.argument("source", type=_PATH),
+    ):
+        command = decorate(command)
+    return command
+
+
+def _analysis_command(analysis: phypan.Analysis) -> click.Command:
+    """The command of an analysis: its options are those of its function."""
+
+    def run(
+        source: Path,
+        regions: tuple[Path, ...],
+        source_name: str | None,
+        render: str,
+        **options: Any,
+    ) -> None:
+        with phypan.open(source, regions=regions, source=source_name) as dump:
+            rows = phypan.run(dump, analysis.name, **options)
+            phypan.render(rows, dump, renderer=render)
+
+    params: Callable[..., Any] = run
+    for option in _options(analysis.run):
+        params = option(params)
+    params = click.option(
+        "-r",
+        "--render",
+        default="table",
+        metavar="NAME",
+        help="table, json, ...",
+        show_default=True,
+    )(params)
+    return click.command(analysis.name, help=analysis.help)(_source_options(params))
+
+
+def _options(function: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+    """A click option for each keyword-only parameter of `function`."""
+    hints = get_type_hints(function)
+    described = _described(function)
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            continue
+        flag = "--" + parameter.name.rstrip("_").replace("_", "-")
+        yield click.option(
+            flag,
+            parameter.name,
+            default=parameter.default,
+            help=described.get(parameter.name, ""),
+            show_default=parameter.default not in (None, False, ""),
+            **_click_type(hints[parameter.name]),
+        )
+
+
+def _click_type(hint: Any) -> dict[str, Any]:
+    if hint is bool:
+        return {"is_flag": True}
+    if get_origin(hint) is Literal:
+        return {"type": click.Choice([str(choice) for choice in get_args(hint)])}
+    kinds = {int: Number(), float: click.FLOAT, str: click.STRING}
+    for kind in (hint, *get_args(hint)):
+        if kind in kinds:
+            return {"type": kinds[kind]}
+    raise phypan.PluginError(f"an option cannot be a {hint}")
+
+
+class Number(click.ParamType):  # type: ignore[type-arg]
+    """An integer, decimal or with 0x."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The integer, or a usage error."""
+        try:
+            return value if isinstance(value, int) else int(value, 0)
+        except ValueError:
+            self.fail(f"{value!r} is not a number", param, ctx)
+
+
+def _described(function: Callable[..., Any]) -> dict[str, str]:
+    """What the docstring of `function` says of its parameters: lines of NAME, two spaces, text."""
+    found: dict[str, str] = {}
+    name = None
+    for line in inspect.cleandoc(function.__doc__ or "").split("\n")[1:]:
+        first, _, rest = line.partition("  ")
+        if first and not line.startswith(" ") and rest:
+            name = first
+            found[name] = rest.strip()
+        elif line.startswith(" ") and name:
+            found[name] += " " + line.strip()
+        else:
+            name = None
+    return found
+
+
+def _writer_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of all writers together."""
+    for writer in phypan.writers().values():
+        for option in _options(writer.write):
+            command = option(command)
+    return command
+
+
+@cli.command()
+@_source_options
+@click.argument("target", type=_PATH)
+@click.option("--format", "format_name", default="elf", show_default=True, metavar="NAME")
+@click.option("-f", "--force", is_flag=True, help="Overwrite TARGET.")
+def convert(
+    source: Path,
+    regions: tuple[Path, ...],
+    source_name: str | None,
+    target: Path,
+    format_name: str,
+    force: bool,
+) -> None:
+    """Write SOURCE to TARGET in another format: a vmcore for crash, drgn, gdb, libkdumpfile."""
+    with phypan.open(source, regions=regions, source=source_name) as dump, _progress() as progress:
+        phypan.convert(dump, target, format=format_name, force=force, progress=progress)
+        _report(dump)
+
+
+def _report(dump: phypan.Dump) -> None:
+    for problem in dump.problems:
+        click.echo(f"phypan: problem: {problem}", err=True)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    with Progress(
+        BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
+        console=Console(stderr=True), transient=True,
+    ) as bar:  # fmt: skip
+        task = bar.add_task("")
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@cli.command()
+def plugins() -> None:
+    """List the plugins, what each offers, and why some are left out."""
+    for plugin in phypan.plugins():
+        click.echo(f"{plugin.name} ({plugin.origin})")
+        for offer in plugin.offers:
+            click.echo(f"    {offer}")
+        if plugin.failure:
+            click.echo(f"    left out: {plugin.failure}")
+
+
+def main() -> int:
+    """Run the command line; the exit code."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("phypan: stopped", err=True)
+        return 1
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except phypan.PhypanError as error:
+        click.echo(f"phypan: {error}", err=True)
+        if error.hint:
+            click.echo(f"hint: {error.hint}", err=True)
+        return error.exit_code
+    return 0

@@ -1,0 +1,115 @@
+"""What can go wrong, in words for a person: errors that stop, problems that do not.
+
+PhypanError            one line and a hint; exit code 1
+  BadRecord            bytes that do not follow their declaration
+  NotInDump            memory that the dump does not hold, with the reason
+  InputError           an input that cannot be read, or that no source knows
+  OutputError          an output that cannot be written
+  PluginError          a plugin that broke its contract
+  Unsupported          known, but not possible here; exit code 2
+Problem                what was worked around, reported beside the result
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+
+class PhypanError(Exception):
+    """Why phypan stopped: what is wrong, where it is, and what to do about it.
+
+    where  place in the input ("ibm,kernel-dump, byte 0x28"), or None
+    hint   one next step for a person, or None; the command line prints it on its own line
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
+        super().__init__(f"{where}: {what}" if where else what)
+        self.what, self.where, self.hint = what, where, hint
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Keyword arguments are not part of args; without this an error loses them on its way
+        # back from another process.
+        return _rebuild, (type(self), dict(self.__dict__), self.args)
+
+
+def _rebuild(
+    kind: type[PhypanError], state: dict[str, object], args: tuple[object, ...]
+) -> PhypanError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
+
+
+class BadRecord(PhypanError, ValueError):
+    """Bytes that do not follow their declaration."""
+
+
+class NotInDump(PhypanError, LookupError):
+    """Memory that the dump does not hold.
+
+    address  the first physical address that is missing
+    state    why, in one word: "absent", "excluded" or "damaged" (see phypan.memory)
+    """
+
+    def __init__(self, address: int, state: str, why: str, *, hint: str | None = None) -> None:
+        super().__init__(f"{state}: {why}", where=f"physical address {address:#x}", hint=hint)
+        self.address, self.state = address, state
+
+
+class InputError(PhypanError):
+    """An input that cannot be read, or that no source knows."""
+
+
+class OutputError(PhypanError):
+    """An output that cannot be written."""
+
+
+class PluginError(PhypanError):
+    """A plugin that broke its contract."""
+
+
+class Unsupported(PhypanError):
+    """Something phypan knows of but cannot do here: a missing extra, a kernel without the data."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something inconsistent or missing that was worked around.
+
+    what     what was found, and what had been expected
+    where    place in the input: a section, a file and byte, an address with its kind
+    meaning  what it means for the reader of the dump: what is lost, what was used instead
+    """
+
+    what: str
+    where: str
+    meaning: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}; {self.meaning}"
+
+
+HINTS = {
+    "FileNotFoundError": "check the path",
+    "PermissionError": "dumps are readable by their owner only: run as that user or as root",
+    "IsADirectoryError": "name the file inside, or a directory that phypan simulate wrote",
+}
+
+
+@contextmanager
+def os_errors(kind: type[PhypanError], path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn an OSError about `path` into `kind`, with a hint where there is a usual remedy."""
+    try:
+        yield
+    except OSError as error:
+        hint = HINTS.get(type(error).__name__)
+        if error.errno is not None and os.strerror(error.errno) == "No space left on device":
+            hint = "free some space or write to another file system; the unfinished file was kept"
+        raise kind(error.strerror or str(error), where=os.fspath(path), hint=hint) from error

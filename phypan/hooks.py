@@ -1,0 +1,152 @@
+"""The four hooks, and what a Source, a Writer, an Analysis and a Renderer is.
+
+A plugin is a module with functions of these names under @phypan.hookimpl, named by an entry point
+of group "phypan". Everything built in comes in the same way. No hook is asked for a first result:
+what is returned is put together, and names or certainty decide, so that the order in which plugins
+were installed decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import pluggy
+
+if TYPE_CHECKING:
+    from phypan.dump import Dump
+    from phypan.rows import Rows
+    from phypan.stores import Store
+
+hookspec = pluggy.HookspecMarker("phypan")
+hookimpl = pluggy.HookimplMarker("phypan")
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a user asked to open.
+
+    path     as it was given
+    store    its bytes; None when it is a directory
+    head     the first 4096 bytes, fewer if there are no more; empty for a directory
+    regions  files that describe a firmware-assisted dump (--regions)
+    """
+
+    path: Path
+    store: Store | None
+    head: bytes = b""
+    regions: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """A way to open a dump.
+
+    name   one word; --source NAME asks for it by this name
+    help   one line
+    probe  how sure it is that an Input is its own: 0 not at all, 100 beyond doubt. It must be
+           quick and must not fail: an exception counts as 0
+    open   the Dump, or another Input that is inside of this one and is probed anew (an envelope:
+           flattened, sealed). It may raise PhypanError; what else it raises is a bug of the plugin
+    """
+
+    name: str
+    help: str
+    probe: Callable[[Input], int]
+    open: Callable[[Input], Dump | Input]
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A way to write a dump.
+
+    name   one word; --format NAME asks for it by this name
+    help   one line
+    write  called with the Dump, an Output and a Progress, and by keyword with the options that
+           its signature names: keyword-only, with defaults, each an option on the command line.
+           It writes everything; the caller opens, finishes and names the file
+    """
+
+    name: str
+    help: str
+    write: Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A question to a dump, answered in rows.
+
+    run    called with the Dump, and by keyword with its options, as a Writer is. It yields rows;
+           it prints nothing and opens no files. Its name is the command's, and the first line of
+           its docstring is the command's help
+    row    the frozen dataclass that it yields (see phypan.rows)
+    needs  names of attributes of Dump that must not be empty: "cpus", "vmcoreinfo", "hptesave".
+           Where one is, the answer is a reason instead of rows
+    """
+
+    run: Callable[..., Iterable[Any]]
+    row: type
+    needs: frozenset[str] = field(default_factory=frozenset)
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", self.run.__name__.rstrip("_"))
+
+    @property
+    def help(self) -> str:
+        """One line."""
+        return (self.run.__doc__ or "").strip().split("\n")[0]
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """A way to show rows.
+
+    name    one word; -r NAME asks for it by this name
+    help    one line
+    render  called with the Rows, the Dump and a text file to write to. What comes from a dump may
+            hold anything: it is for the renderer to escape it
+    """
+
+    name: str
+    help: str
+    render: Callable[[Rows, Dump, TextIO], None]
+
+
+@hookspec
+def phypan_sources() -> Sequence[Source]:  # type: ignore[empty-body]
+    """Offer ways to open a dump.
+
+    Called once for each registry, before anything is read. For every input each `probe` is asked,
+    and the surest source opens it. Two that are equally sure are an error that names both: the
+    user chooses with --source.
+    """
+
+
+@hookspec
+def phypan_writers() -> Sequence[Writer]:  # type: ignore[empty-body]
+    """Offer ways to write a dump.
+
+    Called once for each registry. A name that is taken already is refused and listed as a
+    failure of the plugin that came later; built-in ones come first.
+    """
+
+
+@hookspec
+def phypan_analyses() -> Sequence[Analysis]:  # type: ignore[empty-body]
+    """Offer questions to a dump. Each becomes a command.
+
+    Called once for each registry, at start-up: import what is slow inside of `run`. Names are
+    treated as for writers.
+    """
+
+
+@hookspec
+def phypan_renderers() -> Sequence[Renderer]:  # type: ignore[empty-body]
+    """Offer ways to show rows.
+
+    Called once for each registry. Names are treated as for writers.
+    """

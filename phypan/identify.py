@@ -1,0 +1,52 @@
+"""Which kernel is in this memory: VMCOREINFO, byte order and page size, from the memory itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from phypan.errors import Problem
+from phypan.formats import pt_regs
+from phypan.formats import vmcoreinfo as vmcoreinfo_format
+from phypan.formats._records import ByteOrder
+from phypan.formats.pt_regs import PtRegs
+from phypan.formats.vmcoreinfo import Vmcoreinfo
+from phypan.memory import Memory
+
+DEFAULT_PAGE_SIZE = 65536
+_SEARCHED = 4 << 30  # bytes from physical address 0: Linux has its image and early pages there
+_MSR_IR_DR = 0x30  # the MMU was on: such a CPU ran the kernel or a process, not firmware
+
+
+def find_vmcoreinfo(memory: Memory) -> tuple[Vmcoreinfo | None, ByteOrder | None]:
+    """(the VMCOREINFO in `memory`, the byte order of the note it stands in, if it does).
+
+    Of several the one of a crash counts before others, and the longest before shorter ones.
+    """
+    best: Vmcoreinfo | None = None
+    rank: tuple[int, int] = (-1, -1)
+    order: ByteOrder | None = None
+    overlap = vmcoreinfo_format.MAX_SIZE
+    for _, data in memory.stretches(0, min(memory.end, _SEARCHED), overlap=overlap):
+        for offset, info in vmcoreinfo_format.find(data):
+            order = vmcoreinfo_format.note_order(data, offset) or order
+            if (new := (info.crash_time or 0, len(info.text))) > rank:
+                best, rank = info, new
+    return best, order
+
+
+def byte_order(regs: Iterable[PtRegs]) -> ByteOrder | None:
+    """The byte order that CPUs in kernel mode ran in, by their MSR; None if they do not agree."""
+    orders: set[ByteOrder] = {
+        "little" if r["msr"] & pt_regs.MSR_LE else "big"
+        for r in regs
+        if r["msr"] & _MSR_IR_DR and not r["msr"] & pt_regs.MSR_PR
+    }
+    return orders.pop() if len(orders) == 1 else None
+
+
+def page_size(info: Vmcoreinfo | None) -> tuple[int, Problem | None]:
+    """(bytes in a page of the crashed kernel, what to say when that is a guess)."""
+    if info is not None and info.page_size:
+        return info.page_size, None
+    meaning = f"{DEFAULT_PAGE_SIZE} is assumed, which most kernels for POWER use"
+    return DEFAULT_PAGE_SIZE, Problem("the page size is unknown", "VMCOREINFO", meaning)

@@ -1,0 +1,205 @@
+"""Registry: the plugins that are there, what they offer, and why some of them are not.
+
+A stranger's plugin that fails must not stop the rescue of a dump: it is left out, and listed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from types import FrameType
+from typing import Any
+
+import pluggy
+
+from phypan import hooks
+from phypan.errors import InputError, PhypanError, PluginError, Unsupported
+from phypan.hooks import Analysis, Renderer, Source, Writer
+
+GROUP = "phypan"
+_BUILT_IN: Mapping[str, tuple[str, ...]] = {
+    "sources": ("ram", "directory", "elf"),
+    "writers": ("elf",),
+    "analyses": ("info",),
+    "renderers": ("table", "json"),
+}
+_KINDS: Mapping[str, type] = {
+    "sources": Source,
+    "writers": Writer,
+    "analyses": Analysis,
+    "renderers": Renderer,
+}
+PATIENCE = 10  # seconds that a stranger's plugin may take to be imported and to register
+
+
+@dataclass(frozen=True)
+class PluginInfo:
+    """One plugin: its module, where it is from, what it offers, and why it is left out."""
+
+    name: str
+    origin: str  # "built in", or the distribution and its version
+    offers: tuple[str, ...] = ()  # "source elf", "analysis info", ...
+    failure: str | None = None
+
+
+class Registry:
+    """All that plugins offer, by name.
+
+    Built-in plugins of a kind are imported when that kind is first asked for: `phypan --help`
+    needs no source. Strangers' come after them, so that a name which is taken stays what it was.
+    """
+
+    def __init__(self, *, third_party: bool = True) -> None:
+        self._manager = pluggy.PluginManager("phypan")
+        self._manager.add_hookspecs(hooks)
+        self._shelves: dict[str, dict[str, Any]] = {}
+        self._strangers = entry_points(group=GROUP) if third_party else ()
+        self._plugins: list[PluginInfo] = []
+
+    @property
+    def sources(self) -> Mapping[str, Source]:
+        """Ways to open a dump."""
+        return self._shelf("sources")
+
+    @property
+    def writers(self) -> Mapping[str, Writer]:
+        """Ways to write a dump."""
+        return self._shelf("writers")
+
+    @property
+    def analyses(self) -> Mapping[str, Analysis]:
+        """Questions to a dump."""
+        return self._shelf("analyses")
+
+    @property
+    def renderers(self) -> Mapping[str, Renderer]:
+        """Ways to show rows."""
+        return self._shelf("renderers")
+
+    @property
+    def plugins(self) -> Sequence[PluginInfo]:
+        """All plugins, those that were left out too."""
+        for kind in _KINDS:
+            self._shelf(kind)
+        return self._plugins
+
+    def _shelf(self, kind: str) -> dict[str, Any]:
+        if kind not in self._shelves:
+            self._load(kind)
+            strangers, self._strangers = self._strangers, ()
+            for point in strangers:
+                self._add_stranger(point)
+        return self._shelves[kind]
+
+    def _load(self, kind: str) -> None:
+        """The built-in plugins of a kind."""
+        self._shelves[kind] = {}
+        for name in _BUILT_IN[kind]:
+            module = importlib.import_module(f"phypan.plugins.{kind}.{name}")
+            self._add(module, module.__name__, "built in")
+
+    def _add_stranger(self, point: EntryPoint) -> None:
+        origin = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown"
+        try:
+            with _patience(PATIENCE):
+                self._add(point.load(), point.name, origin)
+        except Exception as error:  # noqa: BLE001 - it is a stranger's, and it is reported
+            if self._manager.has_plugin(point.name):
+                self._manager.unregister(name=point.name)
+            reason = f"{type(error).__name__}: {error}"
+            self._plugins.append(PluginInfo(point.name, origin, failure=reason))
+
+    def _add(self, module: Any, name: str, origin: str) -> None:
+        """Register `module` and take what it offers, all of it or nothing."""
+        self._manager.register(module, name)
+        self._manager.check_pending()
+        offered = [
+            (kind, item)
+            for kind in _KINDS
+            for implementation in getattr(self._manager.hook, f"phypan_{kind}").get_hookimpls()
+            if implementation.plugin is module
+            for item in _checked(implementation, kind)
+        ]
+        for kind, item in offered:
+            if kind not in self._shelves:
+                self._load(kind)
+            if item.name in self._shelves[kind]:
+                raise PluginError(f"the name {item.name!r} is taken among the {kind}", where=name)
+        for kind, item in offered:
+            self._shelves[kind][item.name] = item
+        offers = tuple(f"{type(item).__name__.lower()} {item.name}" for _, item in offered)
+        self._plugins.append(PluginInfo(name, origin, offers))
+
+
+def _checked(implementation: pluggy.HookImpl, kind: str) -> list[Any]:
+    items: list[Any] = list(implementation.function())  # type: ignore[call-overload]
+    for item in items:
+        if not isinstance(item, _KINDS[kind]):
+            raise PluginError(
+                f"phypan_{kind} returned {type(item).__name__}, not {_KINDS[kind].__name__}",
+                where=implementation.plugin_name,
+            )
+    return items
+
+
+@contextmanager
+def _patience(seconds: int) -> Iterator[None]:
+    """Interrupt what takes longer, where that is possible: in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def too_long(number: int, frame: FrameType | None) -> None:
+        raise PluginError(f"it did not register within {seconds} seconds")
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def named(shelf: Mapping[str, Any], name: str, kind: str) -> Any:
+    """The one of this name; Unsupported, naming those that there are, if there is none."""
+    try:
+        return shelf[name]
+    except KeyError:
+        raise Unsupported(
+            f"no {kind} {name!r}", hint=f"there are: {', '.join(sorted(shelf))}"
+        ) from None
+
+
+def surest(sources: Mapping[str, Source], given: hooks.Input) -> Source:
+    """The source that is surest of `given`; InputError when none is, or two equally."""
+    sure = {name: _certainty(source, given) for name, source in sources.items()}
+    best = max(sure.values(), default=0)
+    winners = [name for name, certainty in sure.items() if certainty == best]
+    if best <= 0:
+        raise InputError(
+            "nothing that phypan knows",
+            where=str(given.path),
+            hint="a RAM image needs --regions; `phypan plugins` lists what can be opened",
+        )
+    if len(winners) > 1:
+        raise InputError(
+            f"{' and '.join(winners)} both claim it",
+            where=str(given.path),
+            hint="choose one with --source",
+        )
+    return sources[winners[0]]
+
+
+def _certainty(source: Source, given: hooks.Input) -> int:
+    try:
+        return source.probe(given)
+    except PhypanError:
+        return 0
+    except Exception:  # noqa: BLE001 - the contract of probe
+        return 0

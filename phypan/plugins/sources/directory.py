@@ -1,0 +1,60 @@
+"""A dump directory: what a crash left, one file for each thing.
+
+    ram              the partition's memory in its second boot, from physical address 0
+    boot2.dtb        flattened device tree of the second boot
+    ibm,kernel-dump  the raw property, where there is no device tree
+    release_region   the text of /sys/kernel/release_region (or fadump_region)
+
+`phypan simulate` writes one. A directory with a finished `vmcore` in it, as capture tools leave it
+under /var/crash, opens as that file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from phypan import Dump, FileStore, Input, InputError, Source, from_ram, hookimpl, read_regions
+
+RAM = "ram"
+REGIONS = ("boot2.dtb", "ibm,kernel-dump", "release_region", "fadump_region")
+VMCORE = "vmcore"
+
+
+def probe(given: Input) -> int:
+    """Sure of a directory that has a RAM image or a vmcore."""
+    if given.store is not None or not given.path.is_dir():
+        return 0
+    return 90 if (given.path / RAM).exists() or (given.path / VMCORE).exists() else 0
+
+
+def open_(given: Input) -> Dump | Input:
+    """The Dump, or the vmcore to be opened in its place."""
+    ram = given.path / RAM
+    if not ram.exists():
+        vmcore = FileStore(given.path / VMCORE)
+        head = bytes(vmcore.view(0, min(vmcore.size, 4096)))
+        return replace(given, path=given.path / VMCORE, store=vmcore, head=head)
+    regions = (*given.regions, *_described(given.path))
+    if not regions:
+        raise InputError(
+            "a RAM image, and nothing that says what was preserved",
+            where=str(given.path),
+            hint=f"put one of {', '.join(REGIONS)} beside it, or use --regions",
+        )
+    store = FileStore(ram)
+    try:
+        return from_ram(store, read_regions(regions, store), f"dump directory {given.path}")
+    except BaseException:
+        store.close()
+        raise
+
+
+def _described(path: Path) -> tuple[Path, ...]:
+    return tuple(path / name for name in REGIONS if (path / name).exists())
+
+
+@hookimpl
+def phypan_sources() -> list[Source]:
+    """The dump directory."""
+    return [Source("directory", "directory that a crash or `phypan simulate` left", probe, open_)]

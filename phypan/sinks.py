@@ -1,0 +1,114 @@
+"""Sinks: where bytes go. What is not finished is never under its final name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol, Self
+
+from phypan.errors import OutputError, os_errors
+from phypan.stores import Store
+
+Progress = Callable[[int, int], None]  # (bytes done, bytes in all); called often, must be quick
+
+_CHUNK = 4 << 20  # bytes read at a time
+_BLOCK = 1 << 16  # bytes: the smallest stretch of zeros that is not written
+_ZEROS = bytes(_BLOCK)
+
+
+def no_progress(done: int, total: int) -> None:
+    """Tell nobody."""
+
+
+class Output(Protocol):
+    """What a writer writes to: bytes at offsets, in any order; what is not written is zeros."""
+
+    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Put `data` at file offset `offset`."""
+        ...
+
+    def copy(self, store: Store, offset: int, size: int, at: int) -> None:
+        """Put `size` bytes of `store` at file offset `at`; zeros need not be written."""
+        ...
+
+    def truncate(self, size: int) -> None:
+        """Say that the output ends at `size`, whatever was written last."""
+        ...
+
+
+class FileOutput:
+    """A file. NAME.incomplete, readable by its owner only, until it is durable.
+
+    Leaving the context without an error makes it durable and gives it its name; with an error
+    NAME.incomplete is left, for what it is worth.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
+        self.path = Path(path)
+        self.unfinished = self.path.with_name(self.path.name + ".incomplete")
+        if self.path.is_dir():
+            raise OutputError("is a directory", where=str(path), hint="name a file in it")
+        if not force and self.path.exists():
+            raise OutputError("exists already", where=str(path), hint="overwrite it with --force")
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        with os_errors(OutputError, self.unfinished):
+            self._fd = os.open(self.unfinished, flags, 0o600)
+            os.fchmod(self._fd, 0o600)
+        self._buffer = bytearray(_CHUNK)
+
+    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Write all of `data`."""
+        view = memoryview(data).cast("B")
+        with os_errors(OutputError, self.unfinished):
+            while view:
+                count = os.pwrite(self._fd, view, offset)
+                view, offset = view[count:], offset + count
+
+    def copy(self, store: Store, offset: int, size: int, at: int) -> None:
+        """Copy what is not zeros, and leave holes for the rest."""
+        for start, length in store.data(offset, size):
+            for position in range(start, start + length, _CHUNK):
+                count = min(_CHUNK, start + length - position)
+                store.readinto(position, memoryview(self._buffer)[:count])
+                self._write_sparse(count, at + position - offset)
+
+    def _write_sparse(self, count: int, at: int) -> None:
+        """Write the first `count` bytes of the buffer, but for blocks of zeros."""
+        buffer, first = self._buffer, None
+        for block in range(0, count, _BLOCK):
+            size = min(_BLOCK, count - block)
+            # startswith compares in place, with memcmp: nothing is copied
+            if buffer.startswith(_ZEROS if size == _BLOCK else _ZEROS[:size], block):
+                if first is not None:
+                    self.write_at(at + first, memoryview(buffer)[first:block])
+                    first = None
+            elif first is None:
+                first = block
+        if first is not None:
+            self.write_at(at + first, memoryview(buffer)[first:count])
+
+    def truncate(self, size: int) -> None:
+        """Set the length of the file."""
+        with os_errors(OutputError, self.unfinished):
+            os.ftruncate(self._fd, size)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *exc: object) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            os.close(self._fd)
+
+    def _finish(self) -> None:
+        with os_errors(OutputError, self.unfinished):
+            os.fsync(self._fd)
+            os.replace(self.unfinished, self.path)
+        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

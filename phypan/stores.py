@@ -1,0 +1,169 @@
+"""Stores: bytes at offsets, whatever they lie in. Memory is made of pieces of stores.
+
+A file is mapped: what is read of it is a view, and costs nothing until it is touched. Copying in
+bulk goes through `readinto` instead, so that a conversion does not grow by what it has read.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Protocol, Self
+
+from phypan.errors import InputError, os_errors
+
+
+class Store(Protocol):
+    """Bytes at offsets from 0 to `size`; reading beyond the end is an InputError."""
+
+    name: str  # for messages: a path, or what it is inside of one
+
+    @property
+    def size(self) -> int:
+        """Bytes in the store."""
+        ...
+
+    def view(self, offset: int, size: int) -> memoryview:
+        """`size` bytes at `offset`, read-only, without a copy where that is possible."""
+        ...
+
+    def readinto(self, offset: int, buffer: memoryview) -> None:
+        """Fill `buffer` with the bytes at `offset`."""
+        ...
+
+    def data(self, offset: int, size: int) -> Iterator[tuple[int, int]]:
+        """(offset, size) of the parts of a range that may hold other bytes than zeros."""
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds; views must not be used afterwards."""
+        ...
+
+
+class FileStore:
+    """A file on this machine, opened for reading."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.name = os.fspath(path)
+        with os_errors(InputError, path):
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            with os_errors(InputError, path):
+                self._open()
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def _open(self) -> None:
+        mode = os.fstat(self._fd).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+            raise InputError("neither a file nor a block device", where=self.name)
+        self._size = os.lseek(self._fd, 0, os.SEEK_END)
+        self._map: mmap.mmap | None = None
+        with suppress(OSError, ValueError):  # empty, or a file system without mmap
+            self._map = mmap.mmap(self._fd, self._size, prot=mmap.PROT_READ)
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file when it was opened."""
+        return self._size
+
+    def fileno(self) -> int:
+        """The descriptor, for copies inside the operating system."""
+        return self._fd
+
+    def view(self, offset: int, size: int) -> memoryview:
+        """A part of the mapped file."""
+        self._check(offset, size)
+        if self._map is not None:
+            return memoryview(self._map)[offset : offset + size]
+        buffer = bytearray(size)
+        self.readinto(offset, memoryview(buffer))
+        return memoryview(buffer).toreadonly()
+
+    def readinto(self, offset: int, buffer: memoryview) -> None:
+        """Fill `buffer` by pread, outside the mapping."""
+        self._check(offset, len(buffer))
+        with os_errors(InputError, self.name):
+            while buffer:
+                count = os.preadv(self._fd, [buffer], offset)
+                if not count:
+                    raise InputError(f"the file ends at byte {offset:#x}", where=self.name)
+                buffer, offset = buffer[count:], offset + count
+
+    def data(self, offset: int, size: int) -> Iterator[tuple[int, int]]:
+        """The parts that the file system does not know to be holes."""
+        end = offset + size
+        while offset < end:
+            try:
+                start = os.lseek(self._fd, offset, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno.ENXIO:  # not: nothing but holes up to the end
+                    yield offset, end - offset
+                return
+            if start >= end:
+                return
+            stop = min(os.lseek(self._fd, start, os.SEEK_HOLE), end)
+            yield start, stop - start
+            offset = stop
+
+    def _check(self, offset: int, size: int) -> None:
+        if offset < 0 or offset + size > self._size:
+            raise InputError(
+                f"bytes {offset:#x} to {offset + size:#x} of a file of {self._size:#x}",
+                where=self.name,
+            )
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd < 0:
+            return
+        if self._map is not None:
+            with suppress(BufferError):  # a view is still in use: unmapped when that goes
+                self._map.close()
+        os.close(self._fd)
+        self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class BytesStore:
+    """Bytes in this process: small things, and tests."""
+
+    def __init__(self, data: bytes | bytearray | memoryview, name: str = "bytes") -> None:
+        self.name = name
+        self._data = memoryview(data).toreadonly()
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        return len(self._data)
+
+    def view(self, offset: int, size: int) -> memoryview:
+        """A part of them."""
+        if offset < 0 or offset + size > self.size:
+            raise InputError(
+                f"bytes {offset:#x} to {offset + size:#x} of {self.size:#x}", where=self.name
+            )
+        return self._data[offset : offset + size]
+
+    def readinto(self, offset: int, buffer: memoryview) -> None:
+        """Copy them into `buffer`."""
+        buffer[:] = self.view(offset, len(buffer))
+
+    def data(self, offset: int, size: int) -> Iterator[tuple[int, int]]:
+        """All of the range."""
+        yield offset, size
+
+    def close(self) -> None:
+        """Nothing to give back."""
