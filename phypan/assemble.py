@@ -14,7 +14,7 @@ from phypan.dump import Cpu, Dump, cpus_from
 from phypan.errors import BadRecord, PhypanError, Problem
 from phypan.formats import elfcore, fadump, hptesave, kernel_dump, ppc_notes, regsave
 from phypan.formats import vmcoreinfo as vmcoreinfo_format
-from phypan.formats._records import ByteOrder, align
+from phypan.formats._records import ByteOrder
 from phypan.formats.kernel_dump import SectionType
 from phypan.formats.vmcoreinfo import Vmcoreinfo
 from phypan.memory import Extent, Hole, Memory, PageState
@@ -249,15 +249,26 @@ def _save_area(
 
 
 def _header_end(parts: _Parts, info: fadump.CrashInfo, address: int) -> int:
-    """Where Linux's header ends; up to 6.9 with the core file's header behind it, on a page."""
+    """Where the memory ends that Linux keeps for its header.
+
+    Up to 6.9 the core file's header lies behind it, and its program headers say where memory goes
+    on; that is on a page, whose size is not known yet.
+    """
     if info.elfcorehdr is None:
         return address + info.size
-    where = info.elfcorehdr
-    try:
-        head = elfcore.read(lambda at, size: parts.ram.view(where + at, size), 1 << 20)
-    except PhypanError:
+    head = _elf_header(parts, info.elfcorehdr)
+    if head is None:
         return address + info.size
-    return align(where + elfcore.head_size(len(head.segments)), LARGEST_PAGE)
+    end = info.elfcorehdr + elfcore.head_size(len(head.segments))
+    return min((load.paddr for load in head.loads if load.paddr >= end), default=end)
+
+
+def _elf_header(parts: _Parts, address: int) -> elfcore.ElfCore | None:
+    """The core file's header at physical `address`, None if it is none."""
+    try:
+        return elfcore.read(lambda at, size: parts.ram.view(address + at, size), 1 << 20)
+    except PhypanError:
+        return None
 
 
 def _covered(
@@ -308,12 +319,8 @@ def _note_places(parts: _Parts, info: fadump.CrashInfo | None) -> Iterator[tuple
         return
     if info.vmcoreinfo is not None:
         yield info.vmcoreinfo
-    if info.elfcorehdr is not None:
-        where = info.elfcorehdr
-        try:
-            head = elfcore.read(lambda at, size: parts.ram.view(where + at, size), 1 << 20)
-        except PhypanError:
-            return
+    head = None if info.elfcorehdr is None else _elf_header(parts, info.elfcorehdr)
+    if head is not None:
         for segment in head.segments:
             if segment.type == elfcore.PT_NOTE:
                 yield segment.offset, segment.filesz

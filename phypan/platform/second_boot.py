@@ -1,0 +1,246 @@
+"""The second boot: a kernel in little memory, and the files in which it shows what was preserved.
+
+The files of phyp dump are those of Documentation/powerpc/phyp-assisted-dump.txt and arch/powerpc/
+platforms/pseries/phyp_dump.c (3.0), those of fadump of firmware-assisted-dump.rst, fadump.c and
+fs/proc/vmcore.c. Where the old kernel does otherwise than its document says, each such quirk has a
+name and can be switched off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from phypan.errors import BadRecord, PhypanError
+from phypan.formats import fadump, release_region
+from phypan.formats.kernel_dump import SectionType
+from phypan.formats.release_region import Pair, ReleaseRegion
+from phypan.platform import device_tree, proc_vmcore
+from phypan.platform import hypervisor as rtas
+from phypan.platform.faults import Fault
+from phypan.platform.guest import Guest
+from phypan.platform.hypervisor import Hypervisor
+from phypan.platform.lpar import Lpar
+from phypan.platform.reservation import Layout
+
+FREED = 0xA7  # what memory is filled with once it is given back: somebody else's
+KERNEL = 0x5B  # what the boot loader and the second kernel leave in low memory
+
+
+class Quirk(Enum):
+    """What the kernel of 2.6.26 to 3.3 does, against its own document."""
+
+    OFFSETS = "offsets"  # release_region shows offsets, and lengths of zero
+    ONE_PAGE_MORE = "one-page-more"  # a release frees the page behind what was asked for
+    COMMAND_2 = "command-2"  # it invalidates with the command that LoPAR calls unregister
+
+
+# The third is left out: a firmware that follows LoPAR refuses it, and no dump is registered anew.
+DEFAULT_QUIRKS = frozenset({Quirk.OFFSETS, Quirk.ONE_PAGE_MORE})
+
+
+@dataclass(frozen=True)
+class File:
+    """A file: `size` in bytes (0 for one whose content is made when it is read), and its calls."""
+
+    read: Callable[[int, int], bytes] | None = (
+        None  # (file offset, size) -> bytes, fewer at the end
+    )
+    write: Callable[[bytes], None] | None = None
+    size: int = 0
+
+
+def text_file(make: Callable[[], str], write: Callable[[bytes], None] | None = None) -> File:
+    """A file whose text is made whenever it is read."""
+    return File(lambda offset, size: make().encode()[offset : offset + size], write, 0)
+
+
+@dataclass
+class SecondBoot:
+    """The partition after the crash.
+
+    released  (start, size) of memory given back so far, physical addresses
+    """
+
+    lpar: Lpar
+    hypervisor: Hypervisor
+    guest: Guest
+    quirks: frozenset[Quirk] = DEFAULT_QUIRKS
+    faults: frozenset[Fault] = frozenset()
+    released: list[tuple[int, int]] = field(default_factory=list)
+    rounds: int = 0  # how often a dump was registered anew
+
+    @property
+    def layout(self) -> Layout:
+        """Where the crashed kernel had its save area put."""
+        return self.guest.layout
+
+    def boot(self) -> None:
+        """Load a boot loader and a kernel over low memory, and start it with little memory."""
+        memory, boot = self.lpar.memory, self.guest.boot_memory
+        for start, size in ((0x4000, 0x8000), (0x400000, 0x500000), (boot - 0x100000, 0x100000)):
+            memory.write(start, bytes([KERNEL]) * min(size, boot - start))
+        if Fault.OVERWRITTEN in self.faults:
+            memory.write(self.layout.start, bytes([KERNEL]) * 0x1000)
+            memory.write(self.layout.copy, bytes([KERNEL]) * 0x100000)
+        self.lpar.say(f"second boot: {boot >> 20} MiB of memory are used, the rest is preserved")
+
+    def files(self) -> Mapping[str, File]:
+        """What the kernel shows, by path without the leading slash."""
+        blob = device_tree.blob(self.hypervisor, phyp_names=self.phyp)
+        waiting = self.hypervisor.kernel_dump_property()
+        shown = {"proc/device-tree.dtb": _bytes_file(blob)}
+        if waiting is not None:
+            shown["proc/device-tree/rtas/ibm,kernel-dump"] = _bytes_file(waiting)
+        return shown
+
+    @property
+    def phyp(self) -> bool:
+        """Whether it is the kernel of phyp dump."""
+        return self.guest.kernel.mechanism == "phyp"
+
+    def free(self, start: int, size: int) -> None:
+        """Give memory back: from now on somebody else writes to it."""
+        end = min(start + size, self.lpar.memory.size)
+        if start < end:
+            self.lpar.memory.write(start, bytes([FREED]) * (end - start))
+            self.released.append((start, end - start))
+
+    def register_again(self, invalidate: int) -> None:
+        """Invalidate the dump with this RTAS command and register for the next one."""
+        self.guest.invalidate(invalidate)
+        if self.guest.register():
+            self.rounds += 1
+
+
+def _bytes_file(data: bytes) -> File:
+    return File(lambda offset, size: data[offset : offset + size], None, len(data))
+
+
+@dataclass
+class PhypSecondBoot(SecondBoot):
+    """The second kernel of phyp dump, 2.6.26 to 3.3."""
+
+    _freed_reserved: int = 0
+    _freed_scratch: int = 0
+
+    @property
+    def reserve_start(self) -> int:
+        """Physical address from which on all memory is held back."""
+        return self.guest.boot_memory
+
+    @property
+    def reserve_size(self) -> int:
+        """Bytes held back."""
+        return self.lpar.memory.size - self.reserve_start
+
+    def files(self) -> Mapping[str, File]:
+        """With release_region, and /proc/vmcore in which offsets are physical addresses."""
+        shown = dict(super().files())
+        memory = self.lpar.memory
+
+        def vmcore(offset: int, size: int) -> bytes:
+            return memory.read(offset, max(0, min(size, memory.size - offset)))
+
+        shown["proc/vmcore"] = File(vmcore, None, memory.size)
+        shown["sys/kernel/phyp_dump_active"] = text_file(lambda: "1\n")
+        if self.hypervisor.active is not None:
+            shown["sys/kernel/release_region"] = text_file(self._show, self._store)
+        return shown
+
+    def _show(self) -> str:
+        scratch = self.scratch_size
+        rest = Pair(self.reserve_start, self.reserve_size - scratch)
+        active = self.hypervisor.active
+        sections = active.sections if active is not None else ()
+        cpu, hpte, low = (
+            Pair(section.destination, section.dumped) for section in sections[:3]
+        ) if len(sections) >= 3 else (Pair(0, 0),) * 3  # fmt: skip
+        if Quirk.OFFSETS in self.quirks:
+            base = self.layout.start
+            cpu, hpte, low = (Pair(pair.start - base, 0) for pair in (cpu, hpte, low))
+        return release_region.write(ReleaseRegion(cpu, hpte, low, rest))
+
+    @property
+    def scratch_size(self) -> int:
+        """Bytes of the save area."""
+        return self.layout.copy + self.layout.boot_memory - self.layout.start
+
+    def _store(self, data: bytes) -> None:
+        try:
+            asked = release_region.read_release(data.decode("ascii"))
+        except (BadRecord, UnicodeDecodeError) as error:
+            raise PhypanError("invalid argument", where="release_region") from error
+        self.release(asked)
+
+    def release(self, asked: Pair) -> None:
+        """Free a range; the kernel counts what was asked for, whatever it frees."""
+        inside = self.reserve_start <= asked.start <= self.reserve_start + self.reserve_size
+        if inside:
+            self._freed_reserved += asked.length
+        if inside and self.layout.start <= asked.start <= self.layout.start + self.scratch_size:
+            self._freed_scratch += asked.length
+        complete = (
+            self._freed_reserved == self.reserve_size and self._freed_scratch == self.scratch_size
+        )
+        if complete:
+            unregister = Quirk.COMMAND_2 in self.quirks
+            self.register_again(rtas.UNREGISTER if unregister else rtas.INVALIDATE)
+        start = max(asked.start, self.reserve_start)  # raised; the length stays what it was
+        page = self.guest.page_size
+        first, pages = start // page, asked.length // page
+        pages += 1 if Quirk.ONE_PAGE_MORE in self.quirks else 0
+        end = min((first + pages) * page, self.reserve_start + self.reserve_size)
+        self.free(first * page, end - first * page)
+
+
+class FadumpSecondBoot(SecondBoot):
+    """The second kernel of firmware-assisted dump, 3.4 to today."""
+
+    def files(self) -> Mapping[str, File]:
+        """With /proc/vmcore, a core file, and fadump's own files."""
+        shown = dict(super().files())
+        vmcore = proc_vmcore.build(self.lpar, self.hypervisor, self.guest)
+        if vmcore is not None:
+            shown["proc/vmcore"] = File(vmcore.read, None, vmcore.size)
+            shown["sys/kernel/fadump/release_mem"] = File(None, self._release, 0)
+        reserved = self.layout.end - self.layout.start
+        registered = int(self.hypervisor.registered is not None)
+        for name, value in (("enabled", 1), ("registered", registered), ("mem_reserved", reserved)):
+            shown[f"sys/kernel/fadump/{name}"] = _bytes_file(f"{value}\n".encode())
+        shown["sys/kernel/debug/powerpc/fadump_region"] = text_file(self._regions)
+        return shown
+
+    def _regions(self) -> str:
+        active = self.hypervisor.active
+        names = {SectionType.CPU_STATE: "CPU", SectionType.HPTE: "HPTE"}
+        regions = [
+            fadump.DebugRegion(
+                names.get(section.type, "DUMP"),  # type: ignore[call-overload]
+                section.destination,
+                section.length,
+                section.dumped,
+                None if section.type in names else section.source,
+            )
+            for section in (active.sections if active else ())
+            if section.type in (*names, SectionType.REAL_MODE_REGION)
+        ]
+        return fadump.write_debug_regions(regions, above=self.layout.boot_memory)
+
+    def _release(self, data: bytes) -> None:
+        if data.strip() != b"1":
+            raise PhypanError("invalid argument", where="release_mem")
+        start = self.layout.boot_memory
+        self.free(start, self.lpar.memory.size - start)
+        self.register_again(rtas.INVALIDATE)
+
+
+def start(
+    guest: Guest, *, quirks: Iterable[Quirk] = DEFAULT_QUIRKS, faults: frozenset[Fault]
+) -> SecondBoot:
+    """The second boot of the partition that `guest` died in."""
+    kind = PhypSecondBoot if guest.kernel.mechanism == "phyp" else FadumpSecondBoot
+    boot = kind(guest.lpar, guest.hypervisor, guest, frozenset(quirks), faults)
+    boot.boot()
+    return boot
