@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from phypan.api import plugins as plugins
     from phypan.api import render as render
     from phypan.api import run as run
+    from phypan.api import simulate as simulate
     from phypan.api import writers as writers
     from phypan.assemble import from_ram as from_ram
     from phypan.dump import Cpu as Cpu
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
     from phypan.stores import Store as Store
 
 _HOME = {
-    "api": "analyses convert open plugins render run writers",
+    "api": "analyses convert open plugins render run simulate writers",
     "assemble": "from_ram",
     "dump": "Cpu Dump cpus_from",
     "errors": "BadRecord InputError NotInDump OutputError PhypanError PluginError Problem "

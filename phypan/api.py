@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from phypan import manager
 from phypan.dump import Dump
@@ -16,6 +16,9 @@ from phypan.manager import PluginInfo, Registry
 from phypan.rows import Rows
 from phypan.sinks import FileOutput, Progress, no_progress
 from phypan.stores import FileStore, Store
+
+if TYPE_CHECKING:
+    from phypan.platform.simulation import Simulation
 
 _HEAD = 4096
 _MAX_ENVELOPES = 8
@@ -115,6 +118,21 @@ def convert(
     with FileOutput(target, force=force) as output:
         writer.write(dump, output, progress, **options)
     return output.path
+
+
+def simulate(directory: str | os.PathLike[str] | None = None, **options: Any) -> Simulation:
+    """A partition of the platform model that has crashed and booted again.
+
+    directory  where to write what its second boot finds, as a directory that open() takes; None
+               writes nothing
+    options    those of phypan.platform.simulation.run: kernel, memory, cpus, byte_order, fault, ...
+    """
+    from phypan.platform import simulation
+
+    done = simulation.run(**options)
+    if directory is not None:
+        simulation.save(done, directory, options)
+    return done
 
 
 def run(dump: Dump, analysis: str, **options: Any) -> Rows:

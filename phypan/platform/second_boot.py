@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from phypan.errors import BadRecord, PhypanError
+from phypan.errors import BadRecord, PhypanError, Unsupported
 from phypan.formats import fadump, release_region
 from phypan.formats.kernel_dump import SectionType
 from phypan.formats.release_region import Pair, ReleaseRegion
@@ -38,6 +38,15 @@ class Quirk(Enum):
 
 # The third is left out: a firmware that follows LoPAR refuses it, and no dump is registered anew.
 DEFAULT_QUIRKS = frozenset({Quirk.OFFSETS, Quirk.ONE_PAGE_MORE})
+
+
+def named(names: Iterable[str]) -> frozenset[Quirk]:
+    """The quirks of these names; Unsupported if there is no such quirk."""
+    try:
+        return frozenset(Quirk(name) for name in names)
+    except ValueError as error:
+        known = ", ".join(quirk.value for quirk in Quirk)
+        raise Unsupported(str(error), hint=f"there are: {known}") from None
 
 
 @dataclass(frozen=True)

@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from phypan.errors import OutputError, Unsupported, os_errors
-from phypan.formats._records import ByteOrder
 from phypan.platform import device_tree, faults, lpar, second_boot
-from phypan.platform.faults import Fault
 from phypan.platform.guest import Guest
 from phypan.platform.hypervisor import Hypervisor
 from phypan.platform.partition_memory import PartitionMemory
 from phypan.platform.reservation import KERNELS
-from phypan.platform.second_boot import Quirk, SecondBoot
+from phypan.platform.second_boot import SecondBoot
 
 SIZES = {"K": 10, "M": 20, "G": 30, "T": 40}
 
@@ -37,10 +35,8 @@ class Simulation:
     boot: SecondBoot
 
 
-def size(text: str | int) -> int:
-    """Bytes from "512M", "2G", "1T" or a number."""
-    if isinstance(text, int):
-        return text
+def size(text: str) -> int:
+    """Bytes from "512M", "2G", "1T" or a plain number."""
     digits, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "")
     try:
         return int(digits, 0) << SIZES[unit] if unit else int(digits, 0)
@@ -51,27 +47,34 @@ def size(text: str | int) -> int:
 def run(
     *,
     kernel: str = "6.12",
-    memory: str | int = "2G",
+    memory: str = "2G",
     cpus: int = 2,
-    byte_order: ByteOrder = "little",
+    byte_order: Literal["little", "big"] = "little",
     page_size: int = 65536,
     mmu: Literal["hash", "radix"] = "hash",
     layout: Literal["lopar", "qemu"] = "lopar",
-    boot_memory: str | int = "320M",
+    boot_memory: str = "320M",
     crash_cpu: int = 0,
     message: str = "sysrq triggered crash",
-    fault: Iterable[str | Fault] = (),
-    quirks: Iterable[Quirk] | None = None,
+    fault: tuple[str, ...] = (),
+    without_quirk: tuple[str, ...] = (),
     seed: int = 0,
 ) -> Simulation:
     """Boot the synthetic guest, crash it, boot again.
 
-    kernel       2.6.32 (phyp dump, big-endian), 5.10 or 6.12 (fadump, header version 0 and 1)
-    memory       of the partition
-    boot_memory  low memory that fadump preserves; phyp dump always takes 256M
-    layout       of the register save area: LoPAR's or QEMU's
-    fault        what goes wrong on the way, by name (phypan.platform.faults)
-    seed         contents of pages and registers follow from it
+    kernel         2.6.32 (phyp dump, big-endian), 5.10 or 6.12 (fadump, header version 0 and 1)
+    memory         of the partition
+    cpus           logical CPUs, all online
+    byte_order     of the guest's kernel
+    page_size      4096 or 65536 bytes
+    mmu            with a hashed page table, or without
+    layout         of the register save area: LoPAR's or QEMU's
+    boot_memory    low memory that fadump preserves; phyp dump always takes 256M
+    crash_cpu      the CPU that panics
+    message        what it panics with
+    fault          what goes wrong on the way, by name; may be given several times
+    without_quirk  a quirk of the old kernel to do without: offsets, one-page-more
+    seed           contents of pages and registers follow from it
 
     Raises PhypanError when no dump results, because the registration was refused.
     """
@@ -98,15 +101,13 @@ def run(
     before = guest.die(crash_cpu, message)
     saved = {p.number: dict(p.registers) for p in partition.processors if p.online}
     firmware.reset()
-    if quirks is None:
-        boot = second_boot.start(guest, faults=wrong)
-    else:
-        boot = second_boot.start(guest, quirks=quirks, faults=wrong)
+    quirks = second_boot.DEFAULT_QUIRKS - second_boot.named(without_quirk)
+    boot = second_boot.start(guest, quirks=quirks, faults=wrong)
     return Simulation(before, saved, boot)
 
 
 def save(
-    simulation: Simulation, directory: str | os.PathLike[str], options: dict[str, Any]
+    simulation: Simulation, directory: str | os.PathLike[str], options: Mapping[str, object]
 ) -> Path:
     """Write what the second boot finds, as a dump directory (see phypan.plugins.sources.directory).
 
@@ -131,7 +132,7 @@ def save(
         str(number): {name: f"{value:#x}" for name, value in values.items()}
         for number, values in simulation.cpus.items()
     }
-    meta = {"guest": "synthetic", "options": options, "registers": registers}
+    meta = {"guest": "synthetic", "options": dict(options), "registers": registers}
     _write(folder / "meta.json", json.dumps(meta, indent=1).encode())
     return folder
 
