@@ -89,10 +89,10 @@ class SecondBoot:
         """Load a boot loader and a kernel over low memory, and start it with little memory."""
         memory, boot = self.lpar.memory, self.guest.boot_memory
         for start, size in ((0x4000, 0x8000), (0x400000, 0x500000), (boot - 0x100000, 0x100000)):
-            memory.write(start, bytes([KERNEL]) * min(size, boot - start))
+            memory.fill(start, min(size, boot - start), KERNEL)
         if Fault.OVERWRITTEN in self.faults:
-            memory.write(self.layout.start, bytes([KERNEL]) * 0x1000)
-            memory.write(self.layout.copy, bytes([KERNEL]) * 0x100000)
+            memory.fill(self.layout.start, 0x1000, KERNEL)
+            memory.fill(self.layout.copy, 0x100000, KERNEL)
         self.lpar.say(f"second boot: {boot >> 20} MiB of memory are used, the rest is preserved")
 
     def files(self) -> Mapping[str, File]:
@@ -113,7 +113,7 @@ class SecondBoot:
         """Give memory back: from now on somebody else writes to it."""
         end = min(start + size, self.lpar.memory.size)
         if start < end:
-            self.lpar.memory.write(start, bytes([FREED]) * (end - start))
+            self.lpar.memory.fill(start, end - start, FREED)
             self.released.append((start, end - start))
 
     def register_again(self, invalidate: int) -> None:
