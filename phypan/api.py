@@ -146,6 +146,16 @@ def simulate(
     return done
 
 
+def mount(simulation: Simulation, directory: str | os.PathLike[str]) -> None:
+    """Show the second boot's files in `directory`, until that is unmounted: cat, dd, echo work.
+
+    Raises Unsupported when FUSE is not there.
+    """
+    from phypan.platform import mount as platform_mount
+
+    platform_mount.mount(simulation.boot, directory)
+
+
 def run(dump: Dump, analysis: str, **options: Any) -> Rows:
     """The rows of an analysis by name, made while they are gone through.
 

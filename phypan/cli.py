@@ -133,14 +133,23 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
 
 
 @cli.command(cls=LateOptions, late=lambda: options_of(*phypan.guests().values()))
-@click.option("-o", "--directory", type=_PATH, required=True, help="Where to write; must be new.")
+@click.option("-o", "--directory", type=_PATH, help="Where to write; must be new.")
+@click.option(
+    "--mount", "mount_at", type=_PATH, help="Show the second boot's files here, until unmounted."
+)
 @click.option("--guest", default="synthetic", show_default=True, help="What runs and dies.")
-def simulate(directory: Path, guest: str, **options: Any) -> None:
+def simulate(directory: Path | None, mount_at: Path | None, guest: str, **options: Any) -> None:
     """Crash a partition of the platform model and keep what its second boot finds."""
+    if directory is None and mount_at is None:
+        raise click.UsageError("give -o DIRECTORY, or --mount DIRECTORY, or both")
     done = phypan.simulate(directory, guest=guest, **given(options))
     for line in done.boot.lpar.log:
         click.echo(line)
-    click.echo(f"{directory}: try `phypan info {directory}`")
+    if directory is not None:
+        click.echo(f"{directory}: try `phypan info {directory}`")
+    if mount_at is not None:
+        click.echo(f"{mount_at}: mounted; `fusermount3 -u {mount_at}` or Ctrl-C ends it")
+        phypan.mount(done, mount_at)
 
 
 @cli.command()

@@ -8,11 +8,12 @@ name and can be switched off.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
 from phypan.errors import BadRecord, PhypanError, Unsupported
+from phypan.formats import device_tree as device_tree_format
 from phypan.formats import fadump, release_region
 from phypan.formats.kernel_dump import SectionType
 from phypan.formats.release_region import Pair, ReleaseRegion
@@ -97,11 +98,9 @@ class SecondBoot:
 
     def files(self) -> Mapping[str, File]:
         """What the kernel shows, by path without the leading slash."""
-        blob = device_tree.blob(self.hypervisor, phyp_names=self.phyp)
-        waiting = self.hypervisor.kernel_dump_property()
-        shown = {"proc/device-tree.dtb": _bytes_file(blob)}
-        if waiting is not None:
-            shown["proc/device-tree/rtas/ibm,kernel-dump"] = _bytes_file(waiting)
+        tree = device_tree.tree(self.hypervisor, phyp_names=self.phyp)
+        shown = {"sys/firmware/fdt": _bytes_file(device_tree_format.write(tree))}
+        shown.update(_directory("proc/device-tree", tree))
         return shown
 
     @property
@@ -125,6 +124,14 @@ class SecondBoot:
 
 def _bytes_file(data: bytes) -> File:
     return File(lambda offset, size: data[offset : offset + size], None, len(data))
+
+
+def _directory(path: str, node: device_tree_format.Node) -> Iterator[tuple[str, File]]:
+    """A node's properties and those below it, as /proc/device-tree shows them."""
+    for name, value in node.properties.items():
+        yield f"{path}/{name}", _bytes_file(value)
+    for child in node.children:
+        yield from _directory(f"{path}/{child.name}", child)
 
 
 @dataclass
