@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -47,6 +48,8 @@ def run(command: str, folder: Path) -> str:
 
 def test_the_readme_tells_the_truth(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
+    module = ModuleType("readme")
+    monkeypatch.setitem(sys.modules, "readme", module)
     ran = 0
     printed = None
     for language, text in blocks(ROOT / "README.md"):
@@ -58,7 +61,7 @@ def test_the_readme_tells_the_truth(tmp_path, monkeypatch) -> None:
         elif language == "python":
             output = io.StringIO()
             with redirect_stdout(output):
-                exec(compile(text, "README.md", "exec"), {"__name__": "readme"})
+                exec(compile(text, "README.md", "exec"), vars(module))
             printed = output.getvalue()
             ran += 1
         elif language == "text":
