@@ -12,8 +12,9 @@ Problem                what was worked around, reported beside the result
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -96,20 +97,35 @@ class Problem:
         return f"{self.where}: {self.what}; {self.meaning}"
 
 
-HINTS = {
-    "FileNotFoundError": "check the path",
-    "PermissionError": "dumps are readable by their owner only: run as that user or as root",
-    "IsADirectoryError": "name the file inside, or a directory that phypan simulate wrote",
+_FULL = "free some space or write to another file system; the unfinished file was kept"
+_HINTS: Mapping[type[PhypanError], Mapping[int, str]] = {
+    InputError: {
+        errno.ENOENT: "check the path",
+        errno.EACCES: "dumps are readable by their owner only: run as that user or as root",
+        errno.EISDIR: "name the file inside, or a directory that phypan simulate wrote",
+    },
+    OutputError: {
+        errno.ENOENT: "make the directory first",
+        errno.EACCES: "choose a directory that you may write to",
+        errno.EROFS: "choose another file system",
+        errno.ENOSPC: _FULL,
+        errno.EDQUOT: _FULL,
+        errno.EFBIG: "the file size is limited, see `ulimit -f`; the unfinished file was kept",
+    },
 }
 
 
 @contextmanager
-def os_errors(kind: type[PhypanError], path: str | os.PathLike[str]) -> Iterator[None]:
+def os_errors(
+    kind: type[InputError] | type[OutputError], path: str | os.PathLike[str]
+) -> Iterator[None]:
     """Turn an OSError about `path` into `kind`, with a hint where there is a usual remedy."""
     try:
         yield
     except OSError as error:
-        hint = HINTS.get(type(error).__name__)
-        if error.errno is not None and os.strerror(error.errno) == "No space left on device":
-            hint = "free some space or write to another file system; the unfinished file was kept"
-        raise kind(error.strerror or str(error), where=os.fspath(path), hint=hint) from error
+        hint = _HINTS[kind].get(error.errno or 0)
+        raise kind(error.strerror or str(error), where=os.fsdecode(path), hint=hint) from error
+    except ValueError as error:  # "embedded null byte"
+        if isinstance(error, PhypanError):
+            raise
+        raise kind(str(error), where=repr(os.fsdecode(path))) from error

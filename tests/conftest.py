@@ -92,3 +92,36 @@ def phypan_command() -> Callable[..., Finished]:
 def folder(tmp_path: Path) -> Path:
     """An empty folder on a file system that knows holes in files."""
     return tmp_path
+
+
+@pytest.fixture
+def unprivileged() -> Callable[[Callable[[], str], Path], str]:
+    """Call a function as a user who may do nothing special, in a folder; what it returns.
+
+    Tests may run as root, who may read and write everything. The folder is where the function
+    finds itself, for the way to it may be closed to that user.
+    """
+
+    def call(function: Callable[[], str], folder: Path) -> str:
+        folder.chmod(0o755)
+        reader, writer = os.pipe()
+        child = os.fork()
+        if not child:
+            try:
+                os.chdir(folder)
+                if os.getuid() == 0:
+                    os.setgroups([])
+                    os.setgid(65534)
+                    os.setuid(65534)
+                text = function()
+            except BaseException as error:  # noqa: BLE001 - it is told to the parent
+                text = f"{type(error).__name__}: {error}"
+            os.write(writer, text.encode())
+            os._exit(0)
+        os.close(writer)
+        with open(reader) as pipe:
+            text = pipe.read()
+        os.waitpid(child, 0)
+        return text
+
+    return call
