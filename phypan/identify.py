@@ -20,17 +20,18 @@ _MSR_IR_DR = 0x30  # the MMU was on: such a CPU ran the kernel or a process, not
 def find_vmcoreinfo(memory: Memory) -> tuple[Vmcoreinfo | None, ByteOrder | None]:
     """(the VMCOREINFO in `memory`, the byte order of the note it stands in, if it does).
 
-    Of several the one of a crash counts before others, and the longest before shorter ones.
+    Of several the one of the latest crash counts before others, and the longest before shorter
+    ones; of Linux's two copies the one in a note.
     """
     best: Vmcoreinfo | None = None
-    rank: tuple[int, int] = (-1, -1)
+    rank = (-1, -1, False)
     order: ByteOrder | None = None
     overlap = vmcoreinfo_format.MAX_SIZE
     for _, data in memory.stretches(0, min(memory.end, _SEARCHED), overlap=overlap):
         for offset, info in vmcoreinfo_format.find(data):
-            order = vmcoreinfo_format.note_order(data, offset) or order
-            if (new := (info.crash_time or 0, len(info.text))) > rank:
-                best, rank = info, new
+            told = vmcoreinfo_format.note_order(data, offset)
+            if (new := (info.crash_time or 0, len(info.text), told is not None)) > rank:
+                best, rank, order = info, new, told
     return best, order
 
 

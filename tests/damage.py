@@ -31,7 +31,7 @@ def cut_short(data: bytes) -> list[bytes]:
 def extremes(width: int) -> list[int]:
     """The numbers of `width` bytes at which arithmetic goes wrong."""
     top = 1 << 8 * width
-    return [0, 1, 2, top // 2 - 1, top // 2, top - 4096, top - 2, top - 1]
+    return [0, 1, 2, top // 2 - 1, top // 2, (top - 4096) % top, top - 2, top - 1]
 
 
 def words_at_extremes(data: bytes, width: int, order: ByteOrder, size: int | None = None):

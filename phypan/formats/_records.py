@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -41,6 +42,14 @@ def build(declaration: Construct[Any, Any], record: Mapping[str, object]) -> byt
         return bytes(declaration.build(dict(record)))
     except (ConstructError, OverflowError, KeyError) as error:
         raise BadRecord(str(error).replace("\n", " "), where="a record to be written") from error
+
+
+def pack(record: struct.Struct, *values: object, where: str = "a record to be written") -> bytes:
+    """The bytes of a row of a table; BadRecord if a value does not fit its field."""
+    try:
+        return record.pack(*values)
+    except struct.error as error:
+        raise BadRecord(str(error), where=where) from error
 
 
 def align(value: int, unit: int) -> int:

@@ -20,7 +20,7 @@ from construct import Const, Int32ub, Int64ub, Padding, Struct
 
 from phypan.errors import BadRecord, Problem
 from phypan.formats import hpte
-from phypan.formats._records import Bytes, build, parse
+from phypan.formats._records import Bytes, build, pack, parse
 
 MAGIC = b"HPTESAVE"
 HEADER = Struct(
@@ -74,9 +74,6 @@ def read(area: Bytes) -> HpteSaveArea:
 
 def write(entries: Iterable[tuple[int, int, int]]) -> bytes:
     """The area that holds (index, first doubleword, second doubleword), in this order."""
-    try:
-        records = [ENTRY.pack(*entry) for entry in entries]
-    except struct.error as error:
-        raise BadRecord(str(error), where=WHERE) from error
+    records = [pack(ENTRY, *entry, where=WHERE) for entry in entries]
     head = {"version": 0, "num_entries_offset": 0x1C, "num_entries": len(records)}
     return build(HEADER, head) + b"".join(records)
