@@ -76,6 +76,7 @@ class ErrorFlag(IntFlag):
     DESTINATION_TOO_SMALL = 0x0800
 
 
+OS_TYPES = 0x0100  # from here on the operating system's own, copied as memory is
 COPY_TO_MEMORY = 0x00000001  # request flag: copy into partition memory, not to a disk
 
 
