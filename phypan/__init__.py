@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from phypan.errors import PluginError as PluginError
     from phypan.errors import Problem as Problem
     from phypan.errors import Unsupported as Unsupported
+    from phypan.errors import printable as printable
     from phypan.from_notes import CoreNotes as CoreNotes
     from phypan.from_notes import dump_from_notes as dump_from_notes
     from phypan.from_notes import read_core_notes as read_core_notes
@@ -73,7 +74,7 @@ _HOME = {
     "assemble": "from_ram",
     "dump": "Cpu Dump cpus_from",
     "errors": "BadRecord InputError NotInDump OutputError PhypanError PluginError Problem "
-    "Unsupported",
+    "Unsupported printable",
     "from_notes": "CoreNotes dump_from_notes read_core_notes",
     "hooks": "Analysis Input Renderer Source Writer hookimpl",
     "memory": "EVERYWHERE Extent Hole Memory PageState without_overlaps",

@@ -19,6 +19,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 
+def printable(text: str) -> str:
+    """`text` with everything that could move a cursor or hide something made visible.
+
+    What a dump holds may end up in a message: names, paths, what another tool wrote.
+    """
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
 class PhypanError(Exception):
     """Why phypan stopped: what is wrong, where it is, and what to do about it.
 
@@ -29,7 +40,7 @@ class PhypanError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
-        super().__init__(f"{where}: {what}" if where else what)
+        super().__init__(printable(f"{where}: {what}" if where else what))
         self.what, self.where, self.hint = what, where, hint
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -94,7 +105,7 @@ class Problem:
     meaning: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}; {self.meaning}"
+        return printable(f"{self.where}: {self.what}; {self.meaning}")
 
 
 _FULL = "free some space or write to another file system; the unfinished file was kept"

@@ -79,3 +79,11 @@ def test_our_own_errors_go_through_unchanged() -> None:
 
 def test_a_problem_is_one_line() -> None:
     assert str(Problem("what", "where", "meaning")) == "where: what; meaning"
+
+
+def test_what_a_dump_says_cannot_move_the_cursor() -> None:
+    problem = Problem("\x1b[2Jwhat", "a\nb", "\u202emeaning")
+    assert str(problem) == "a\\nb: \\x1b[2Jwhat; \\u202emeaning"
+    error = InputError("no", where="dir/\x9b31m\udc80")
+    assert str(error) == "dir/\\x9b31m\\udc80: no"
+    assert error.where == "dir/\x9b31m\udc80", "as it was given"

@@ -253,11 +253,11 @@ def test_a_hole_that_cannot_be_is_left_out(hole) -> None:
 def test_megabytes_of_description_cost_little() -> None:
     many = [["what", f"where {n}", "meaning"] for n in range(50_000)]
     holes = [[2 * n, 1, "absent", ""] for n in range(50_000)]
-    began = time.monotonic()
+    began = time.process_time()
     notes = read_core_notes([description(problems=many, holes=holes)], "big")
     Memory([], notes.holes())
     assert len(notes.problems) <= 1000
-    assert time.monotonic() - began < 10, "about 1 s on an idle machine"
+    assert time.process_time() - began < 10, "about 1 s on an idle machine"
 
 
 def test_more_cpus_than_there_are_is_said() -> None:

@@ -235,9 +235,9 @@ def test_an_empty_image_has_no_memory() -> None:
 def test_many_sections_and_stretches_are_sorted_out_in_time() -> None:
     found = [Section(LOW, 64 * n, 64, 10**8 + 70 * n, 64) for n in range(256)]
     told = [(4096 * n, 4000) for n in range(200_000)]
-    began = time.monotonic()
+    began = time.process_time()
     preserved.memory(BytesStore(bytes(1 << 20)), found, told)
-    assert time.monotonic() - began < 20, "about 2 s on an idle machine"
+    assert time.process_time() - began < 20, "about 2 s on an idle machine"
 
 
 spans = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=8)

@@ -170,10 +170,10 @@ def test_nodes_without_end_are_refused_in_time() -> None:
     start = int.from_bytes(deep[8:12], "big")
     blob = bytearray(deep[:start] + struct.pack(">II", 1, 0x61000000) * 1_000_000)
     blob[4:8] = len(blob).to_bytes(4, "big")
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(BadRecord, match="deeper"):
         device_tree.read(blob)
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_a_name_of_a_megabyte_is_not_looked_through_for_each_property() -> None:
@@ -186,10 +186,10 @@ def test_a_name_of_a_megabyte_is_not_looked_through_for_each_property() -> None:
         ">10I", 0xD00DFEED, total, 56, 56 + len(tokens), 40, 17, 16, 0, 1 << 20, len(tokens)
     )
     blob = header + bytes(16) + tokens + b"x" * (1 << 20)
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(BadRecord, match="without an end"):
         device_tree.read(blob)
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_a_file_that_is_no_tree_of_any_machine_is_refused() -> None:

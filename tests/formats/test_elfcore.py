@@ -115,13 +115,13 @@ def test_more_segments_than_fit_their_counter(order, count) -> None:
     core = ElfCore(
         order, 2, 21, tuple(Segment(PT_LOAD, n, n << 16, n << 20, 4096, 4096) for n in range(count))
     )
-    began = time.monotonic()
+    began = time.process_time()
     head = elfcore.write_head(core)
     assert len(head) == elfcore.head_size(count)
     number = int.from_bytes(head[56:58], order)
     assert number == min(count, 0xFFFF)
     assert from_bytes(head) == core
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
     if count == 65535:
         assert as_pyelftools_sees_it(head)[-3:] == as_we_do(core)[-3:]
 

@@ -242,6 +242,6 @@ def test_other_texts_have_no_regions(text) -> None:
 
 @pytest.mark.parametrize("filler", ["CPU ", "CPU :", "DUMP: Src: 0x0, ", "CPU" + " " * 1000])
 def test_a_long_text_of_nonsense_is_read_in_time(filler) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     assert fadump.read_debug_regions(filler * (2_000_000 // len(filler))) == []
-    assert time.monotonic() - began < 3
+    assert time.process_time() - began < 3

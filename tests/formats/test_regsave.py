@@ -294,7 +294,7 @@ def test_a_megabyte_of_nonsense_costs_little(what) -> None:
         "unknown": START + b"".join(b"%08d" % n + bytes(8) for n in range(count)),
     }[what]
     area = LOPAR[:0x1C] + b"\xff\xff\xff\xff" + nonsense
-    began = time.monotonic()
+    began = time.process_time()
     tracemalloc.start()
     read = regsave.read(area)
     peak = tracemalloc.get_traced_memory()[1]
@@ -302,7 +302,7 @@ def test_a_megabyte_of_nonsense_costs_little(what) -> None:
     assert len(read.cpus) <= regsave.MAX_CPUS
     assert 0 < len(read.problems) < 50
     assert peak < 24 << 20
-    assert time.monotonic() - began < 20, "well below one second without tracing"
+    assert time.process_time() - began < 20, "well below one second without tracing"
 
 
 @pytest.mark.parametrize(

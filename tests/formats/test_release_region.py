@@ -145,12 +145,12 @@ def test_a_cut_text_is_refused_or_a_shorter_number() -> None:
 
 @pytest.mark.parametrize("filler", [":", " ", "/ ,", "0", "0x0-"])
 def test_a_long_text_of_nonsense_is_refused_at_once(filler) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     for size in (4000, 1_000_000):
         head = "CPU:0x1-0x2: HPTE:0x3-0x4: DUMP:0x5-0x6,"
         with pytest.raises(BadRecord):
             release_region.read(head + filler * (size // len(filler)) + "!")
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
 
 
 @pytest.mark.parametrize(

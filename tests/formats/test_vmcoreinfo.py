@@ -164,6 +164,6 @@ def test_no_memory_has_none() -> None:
 @pytest.mark.parametrize("nonsense", [b"OSRELEASE=6.1.0\n", b"OSRELEASE=6.1.0\nX=" + b"y" * 100])
 def test_memory_full_of_first_lines_is_searched_in_time(nonsense) -> None:
     data = nonsense * ((4 << 20) // len(nonsense))
-    began = time.monotonic()
+    began = time.process_time()
     assert found(data) == (None, None)
-    assert time.monotonic() - began < 30, "about 2 s on an idle machine"
+    assert time.process_time() - began < 30, "about 2 s on an idle machine"

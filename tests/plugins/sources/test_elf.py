@@ -204,10 +204,10 @@ def many(count: int, **fields: int) -> bytes:
 def test_seventy_thousand_segments_open_in_seconds(step) -> None:
     """More than e_phnum can say; apart, overlapping, and all of them at one place."""
     data = many(70_000, step=step)
-    began = time.monotonic()
+    began = time.process_time()
     dump = opened(data)
     pieces = sum(1 for _ in dump.memory.pieces(0, dump.memory.end))
-    assert time.monotonic() - began < 30, "about 3 s on an idle machine"
+    assert time.process_time() - began < 30, "about 3 s on an idle machine"
     assert len(dump.problems) <= 3
     assert dump.memory.read(0, 64)
     assert pieces == {0: 2, 16: 70_004, 4096: 210_000 - 1}[step]
