@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from phypan import identify as identify
     from phypan.api import analyses as analyses
     from phypan.api import convert as convert
+    from phypan.api import list_plugins as list_plugins
     from phypan.api import open as open
-    from phypan.api import plugins as plugins
     from phypan.api import render as render
     from phypan.api import run as run
     from phypan.api import writers as writers
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from phypan.to_notes import core_notes as core_notes
 
 _HOME = {
-    "api": "analyses convert open plugins render run writers",
+    "api": "analyses convert list_plugins open render run writers",
     "assemble": "from_ram",
     "dump": "Cpu Dump cpus_from",
     "errors": "BadRecord InputError NotInDump OutputError PhypanError PluginError Problem "

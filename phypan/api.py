@@ -41,7 +41,7 @@ def writers() -> Mapping[str, Writer]:
     return registry().writers
 
 
-def plugins() -> list[PluginInfo]:
+def list_plugins() -> list[PluginInfo]:
     """All plugins, with what each offers or why it was left out."""
     return list(registry().plugins)
 
