@@ -35,6 +35,9 @@ def core_notes(dump: Dump, registers: NoteRegisters = "os") -> Iterator[Note]:
                the firmware saved, of the crashing CPU too; "drgn" as "os", but arranged for drgn
                on kernels before 6.5, where it takes the program counter from LR
     """
+    # Behind a CPU's status those of its names would be taken for its registers.
+    names = (ppc_notes.CORE, ppc_notes.LINUX)
+    yield from (note for note in dump.notes if note.name in names)
     for cpu in dump.cpus:
         if not cpu.online and registers != "firmware":
             continue  # as the kernel: crash takes the notes for those of the online CPUs
@@ -42,7 +45,7 @@ def core_notes(dump: Dump, registers: NoteRegisters = "os") -> Iterator[Note]:
     if dump.vmcoreinfo is not None:
         text = dump.vmcoreinfo.without("CRASHTIME").text
         yield Note(ppc_notes.VMCOREINFO, 0, text)
-    yield from dump.notes
+    yield from (note for note in dump.notes if note.name not in names)
     for kind, area in sorted(dump.raw.items()):
         yield Note(ppc_notes.PHYPAN, kind, area)
     yield Note(ppc_notes.PHYPAN, ppc_notes.NT_DESCRIPTION, _description(dump))

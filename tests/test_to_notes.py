@@ -80,6 +80,8 @@ def test_foreign_notes_and_raw_areas_are_kept() -> None:
     other = Note(b"OTHER", 9, b"data")
     notes = list(core_notes(dump(notes=(other,), raw={0x50485001: b"a", 0x50485099: b"b"})))
     assert other in notes
+    early = Note(b"CORE", 6, b"auxv")
+    assert next(core_notes(dump(notes=(other, early)))) == early, "else it were of the last CPU"
     assert Note(b"PHYPAN", 0x50485001, b"a") in notes
     assert Note(b"PHYPAN", 0x50485099, b"b") in notes
 
