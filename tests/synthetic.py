@@ -73,13 +73,14 @@ class Partition:
     boot: int = MIB
     save: int = 2 * MIB
     msr: int = 0x8000000000001032
+    registers: dict[int, dict[str, int]] | None = None  # of each CPU; None: a few
     before: bytearray = field(init=False)  # memory when it crashed
     ram: bytearray = field(init=False)  # memory in the second boot
     property: bytes = field(init=False)
 
     def __post_init__(self) -> None:
         msr = self.msr | (self.order == "little")
-        self.cpus = {
+        self.cpus = self.registers or {
             number: {
                 **{f"GPR{n:02}": number << 32 | n for n in range(32)},
                 "NIA": 0xC000000000010000 + number, "MSR": msr, "LR": 0xC000000000020000,
