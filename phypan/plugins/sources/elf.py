@@ -52,6 +52,9 @@ def open_(given: Input) -> Dump:
             hint="dumps of other architectures are for crash and drgn",
         )
     problems: list[Problem] = []
+    if given.regions:
+        names = ", ".join(str(path) for path in given.regions)
+        problems.append(Problem("a core file describes itself", names, "it was not looked at"))
     notes = read_core_notes(_notes(core, store, problems), core.order)
     notes.problems[:0] = problems
     memory = _memory(core, store, notes)
@@ -70,8 +73,11 @@ def _notes(core: ElfCore, store: Store, problems: list[Problem]) -> Iterator[mem
             continue
         size = min(segment.filesz, max(0, store.size - segment.offset), elfcore.MAX_NOTES_SIZE)
         if size < segment.filesz:
-            what = f"the notes end at {segment.offset + segment.filesz:#x}, the file before that"
-            problems.append(Problem(what, "PT_NOTE", "notes are lost"))
+            what = f"{segment.filesz:#x} bytes of notes at {segment.offset:#x}"
+            meaning = f"{size:#x} bytes were read; a file of {store.size:#x} cannot hold more"
+            if size == elfcore.MAX_NOTES_SIZE:
+                meaning = f"{size:#x} bytes were read, which is more than any machine has"
+            problems.append(Problem(what, "PT_NOTE", meaning))
         yield store.view(segment.offset, size)
 
 

@@ -153,6 +153,20 @@ def test_makedumpfiles_mark_of_an_incomplete_file(order, incomplete) -> None:
     assert opened(data[:48] + flags + data[52:]).incomplete == incomplete
 
 
+def test_notes_that_the_file_ends_in_are_said() -> None:
+    data = core("big", [(0, b"x" * 64)], notes("big"))
+    dump = opened(with_header(data, 0, filesz=1 << 40))
+    assert any("0x10000000000 bytes of notes at" in line for line in said(dump))
+    assert dump.vmcoreinfo.text == VMCOREINFO
+
+
+def test_regions_for_a_file_that_needs_none_are_said(folder) -> None:
+    (folder / "vmcore").write_bytes(core("big", [(0, b"x" * 64)], notes("big")))
+    with phypan.open(folder / "vmcore", regions=[folder / "boot2.dtb"]) as dump:
+        (line,) = said(dump)
+        assert line.endswith("boot2.dtb: a core file describes itself; it was not looked at")
+
+
 def test_another_machine_is_unsupported() -> None:
     data = core("little", [(0, b"x")], machine=62)
     with pytest.raises(Unsupported, match="machine 62") as caught:
