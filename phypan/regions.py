@@ -80,7 +80,7 @@ def read_regions(paths: Iterable[str | os.PathLike[str]], ram: Store) -> Regions
     found, names = _Witnesses(), [os.fspath(path) for path in paths]
     for name in names:
         _read_one(Path(name), found)
-    dump, followed, texts = _from_property(found), "ibm,kernel-dump", found.texts
+    dump, followed, texts = _from_property(found), "the property", found.texts
     if dump is None and texts:
         (followed, text), *texts = texts
         dump = _from_text(text, ram, followed, found.problems)
