@@ -261,6 +261,15 @@ def test_a_full_disk_is_an_error_with_a_hint(small_disk) -> None:
     assert os.listdir(small_disk) == ["vmcore.incomplete"]
 
 
+def test_a_disk_that_is_read_only_is_an_error_with_a_hint(small_disk) -> None:
+    remount = ["mount", "-o", "remount,ro", str(small_disk)]
+    if subprocess.run(remount, capture_output=True, check=False).returncode:
+        pytest.skip("this kernel does not mount it anew")
+    with pytest.raises(OutputError, match="Read-only file system") as caught:
+        FileOutput(small_disk / "vmcore")
+    assert caught.value.hint == "choose another file system"
+
+
 def test_a_source_that_shrinks_is_an_error_and_not_zeros(folder) -> None:
     source = folder / "ram"
     source.write_bytes(b"\xff" * (8 << 20))
