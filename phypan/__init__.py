@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from phypan.api import analyses as analyses
     from phypan.api import convert as convert
     from phypan.api import guests as guests
+    from phypan.api import list_plugins as list_plugins
     from phypan.api import mount as mount
     from phypan.api import open as open
-    from phypan.api import plugins as plugins
     from phypan.api import render as render
     from phypan.api import run as run
     from phypan.api import simulate as simulate
@@ -41,12 +41,17 @@ if TYPE_CHECKING:
     from phypan.errors import PluginError as PluginError
     from phypan.errors import Problem as Problem
     from phypan.errors import Unsupported as Unsupported
+    from phypan.errors import printable as printable
+    from phypan.from_notes import CoreNotes as CoreNotes
+    from phypan.from_notes import dump_from_notes as dump_from_notes
+    from phypan.from_notes import read_core_notes as read_core_notes
     from phypan.hooks import Analysis as Analysis
     from phypan.hooks import Input as Input
     from phypan.hooks import Renderer as Renderer
     from phypan.hooks import Source as Source
     from phypan.hooks import Writer as Writer
     from phypan.hooks import hookimpl as hookimpl
+    from phypan.memory import EVERYWHERE as EVERYWHERE
     from phypan.memory import Extent as Extent
     from phypan.memory import Hole as Hole
     from phypan.memory import Memory as Memory
@@ -64,19 +69,23 @@ if TYPE_CHECKING:
     from phypan.stores import BytesStore as BytesStore
     from phypan.stores import FileStore as FileStore
     from phypan.stores import Store as Store
+    from phypan.to_notes import NoteRegisters as NoteRegisters
+    from phypan.to_notes import core_notes as core_notes
 
 _HOME = {
-    "api": "analyses convert guests mount open plugins render run simulate writers",
+    "api": "analyses convert guests list_plugins mount open render run simulate writers",
     "assemble": "from_ram",
     "dump": "Cpu Dump cpus_from",
     "errors": "BadRecord InputError NotInDump OutputError PhypanError PluginError Problem "
-    "Unsupported",
+    "Unsupported printable",
+    "from_notes": "CoreNotes dump_from_notes read_core_notes",
     "hooks": "Analysis Input Renderer Source Writer hookimpl",
-    "memory": "Extent Hole Memory PageState without_overlaps",
+    "memory": "EVERYWHERE Extent Hole Memory PageState without_overlaps",
     "regions": "read_regions",
     "rows": "Address Bytes Hex Pages Rows Show",
     "sinks": "Output Progress",
     "stores": "BytesStore FileStore Store",
+    "to_notes": "NoteRegisters core_notes",
 }
 _PLACES = {name: module for module, names in _HOME.items() for name in names.split()}
 _MODULES = ("formats", "identify")

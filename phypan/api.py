@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from phypan import manager
 from phypan.dump import Dump
-from phypan.errors import InputError, PluginError, Unsupported
+from phypan.errors import InputError, PluginError, Unsupported, os_errors
 from phypan.hooks import Analysis, Input, Writer
 from phypan.manager import PluginInfo, Registry
 from phypan.rows import Rows
@@ -44,7 +44,7 @@ def writers() -> Mapping[str, Writer]:
     return registry().writers
 
 
-def plugins() -> list[PluginInfo]:
+def list_plugins() -> list[PluginInfo]:
     """All plugins, with what each offers or why it was left out."""
     return list(registry().plugins)
 
@@ -64,9 +64,11 @@ def open(
     damaged beyond use.
     """
     given = _input(Path(path), tuple(Path(region) for region in regions))
-    stores: list[Store] = [given.store] if given.store else []
+    stores: list[Store] = []
     try:
         for _ in range(_MAX_ENVELOPES):
+            if given.store is not None and given.store not in stores:
+                stores.append(given.store)
             chosen = (
                 manager.named(registry().sources, source, "source")
                 if source
@@ -87,10 +89,16 @@ def open(
 
 
 def _input(path: Path, regions: tuple[Path, ...]) -> Input:
-    if path.is_dir():
+    if os.path.isdir(path):
+        with os_errors(InputError, path):
+            os.scandir(path).close()
         return Input(path, None, b"", regions)
     store = FileStore(path)
-    return Input(path, store, bytes(store.view(0, min(store.size, _HEAD))), regions)
+    try:
+        return Input(path, store, bytes(store.view(0, min(store.size, _HEAD))), regions)
+    except BaseException:
+        store.close()
+        raise
 
 
 def convert(

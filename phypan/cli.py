@@ -164,7 +164,7 @@ def demo(directory: Path | None) -> None:
 @cli.command()
 def plugins() -> None:
     """List the plugins, what each offers, and why some are left out."""
-    for plugin in phypan.plugins():
+    for plugin in phypan.list_plugins():
         click.echo(f"{plugin.name} ({plugin.origin})")
         for offer in plugin.offers:
             click.echo(f"    {offer}")
@@ -175,7 +175,7 @@ def plugins() -> None:
 def main() -> int:
     """Run the command line; the exit code."""
     try:
-        cli.main(standalone_mode=False)
+        code = cli.main(standalone_mode=False)
     except click.exceptions.Abort:
         click.echo("phypan: stopped", err=True)
         return 1
@@ -185,6 +185,6 @@ def main() -> int:
     except phypan.PhypanError as error:
         click.echo(f"phypan: {error}", err=True)
         if error.hint:
-            click.echo(f"hint: {error.hint}", err=True)
+            click.echo(f"hint: {phypan.printable(error.hint)}", err=True)
         return error.exit_code
-    return 0
+    return code if isinstance(code, int) else 0

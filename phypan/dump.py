@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, Self
@@ -118,8 +119,9 @@ class Dump:
 
     def close(self) -> None:
         """Close the files behind it."""
-        for store in self.stores:
-            store.close()
+        with ExitStack() as stack:
+            for store in self.stores:
+                stack.callback(store.close)
 
     def __enter__(self) -> Self:
         return self
@@ -135,10 +137,10 @@ def cpus_from(
     crashing = info.crashing_cpu if info else None
     online = info.online if info else None
     cpus: dict[int, Cpu] = {}
-    problems: list[Problem] = []
+    twice: set[int] = set()
     for state in states:
         if state.number in cpus:
-            problems.append(Problem("saved twice", f"CPU {state.number}", "the first was used"))
+            twice.add(state.number)
             continue
         own = info is not None and state.number == crashing
         cpus[state.number] = Cpu(
@@ -148,13 +150,25 @@ def cpus_from(
             crashing=own,
             online=online is None or state.number in online,
         )
+    problems = [Problem("saved twice", cpu_list(twice), "the first was used")] if twice else []
     lost = set(online or ()) - cpus.keys() if cpus else set()
     if info is not None and crashing is not None and crashing not in cpus:
         cpus[crashing] = Cpu(crashing, kernel=info.regs, crashing=True)
         where, meaning = f"CPU {crashing}, which crashed", "it has the kernel's registers only"
         problems.append(Problem("not in the register save area", where, meaning))
-    problems += [
-        Problem("not in the register save area", f"CPU {number}", "its registers are lost")
-        for number in sorted(lost - {crashing})
-    ]
+    if lost := lost - {crashing}:
+        what, meaning = "not in the register save area", "what their registers held is lost"
+        problems.append(Problem(what, cpu_list(lost), meaning))
     return [cpus[number] for number in sorted(cpus)], problems
+
+
+def cpu_list(numbers: Iterable[int]) -> str:
+    """CPU numbers in words, as Linux writes lists of CPUs: "CPU 3", "CPUs 0-2,5"."""
+    runs: list[tuple[int, int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    text = ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs[:32])
+    return f"CPU{'s' if len(runs) > 1 or '-' in text else ''} {text}{',...' if runs[32:] else ''}"

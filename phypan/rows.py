@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, get_args, get_type_hints
 
 
@@ -35,6 +36,7 @@ class Column:
     show: Show | None
 
 
+@cache
 def columns(row: type) -> tuple[Column, ...]:
     """The columns of a row type, in the order of its fields."""
     hints = get_type_hints(row, include_extras=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterator
 from typing import Any, TextIO
 
@@ -40,6 +41,8 @@ def _plain(value: Any) -> Any:
         return value.hex()
     if isinstance(value, tuple | list | frozenset | set):
         return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # JSON has no such numbers
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, TextIO
 
-from phypan import Dump, Renderer, Rows, Show, hookimpl
+from phypan import Dump, Renderer, Rows, Show, hookimpl, printable
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
@@ -52,7 +52,7 @@ def cell(value: Any, show: Show | None) -> str:
         return number(value, show)
     if isinstance(value, tuple | list | frozenset | set):
         return ", ".join(cell(item, show) for item in value)
-    return escape(str(value))
+    return printable(str(value))
 
 
 def number(value: int, show: Show) -> str:
@@ -65,14 +65,6 @@ def number(value: int, show: Show) -> str:
             scaled, index = scaled / 1024, index + 1
         return f"{scaled:.4g} {_UNITS[index]}"
     return f"{value} {show.unit}".rstrip()
-
-
-def escape(text: str) -> str:
-    """`text` with everything that could move a cursor or hide something made visible."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in text
-    )
 
 
 @hookimpl
