@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -13,6 +16,7 @@ from phypan.dump import Dump
 from phypan.errors import InputError, PluginError, Unsupported, os_errors
 from phypan.hooks import Analysis, Input, Writer
 from phypan.manager import PluginInfo, Registry
+from phypan.memory import MemoryStore
 from phypan.rows import Rows
 from phypan.sinks import FileOutput, Progress, no_progress
 from phypan.stores import FileStore, Store
@@ -54,16 +58,19 @@ def open(
     *,
     regions: Iterable[str | os.PathLike[str]] = (),
     source: str | None = None,
+    hpt: str | os.PathLike[str] | None = None,
 ) -> Dump:
     """The Dump at `path`: a vmcore, a dump directory, a RAM image with `regions`.
 
     regions  files that describe what the firmware preserved: device tree, raw property, text
     source   the name of a source, to choose it instead of the surest one
+    hpt      an image of the hashed page table; or ADDRESS+SIZE, where it is in the dump's memory
 
     Raises PhypanError: InputError when it cannot be read or nobody knows it, BadRecord when it is
     damaged beyond use.
     """
     given = _input(Path(path), tuple(Path(region) for region in regions))
+    given = replace(given, hpt=None if hpt is None else Path(hpt))
     stores: list[Store] = []
     try:
         for _ in range(_MAX_ENVELOPES):
@@ -77,6 +84,8 @@ def open(
             opened = chosen.open(given)
             if isinstance(opened, Dump):
                 opened.stores = (*opened.stores, *stores)
+                if given.hpt is not None:
+                    _add_hpt(opened, given.hpt)
                 return opened
             if not isinstance(opened, Input):
                 raise PluginError(f"it opened a {type(opened).__name__}", where=chosen.name)
@@ -86,6 +95,20 @@ def open(
         for store in stores:
             store.close()
         raise
+
+
+_IN_MEMORY = re.compile(r"(0x[0-9a-f]+|\d+)\+(0x[0-9a-f]+|\d+)", re.IGNORECASE)
+
+
+def _add_hpt(dump: Dump, path: Path) -> None:
+    """Give `dump` its hashed page table: a file's, or one in its own memory."""
+    place = _IN_MEMORY.fullmatch(str(path))
+    if place is not None and not path.exists():
+        start, size = (int(number, 0) for number in place.groups())
+        dump.hpt = MemoryStore(dump.memory, start, size)
+    else:
+        dump.hpt = FileStore(path)
+        dump.stores = (*dump.stores, dump.hpt)
 
 
 def _input(path: Path, regions: tuple[Path, ...]) -> Input:
@@ -123,6 +146,9 @@ def convert(
         with open(dump) as opened:
             return convert(opened, target, format=format, force=force, progress=progress, **options)
     writer = manager.named(registry().writers, format, "format")
+    unknown = sorted(set(options) - set(inspect.signature(writer.write).parameters))
+    if unknown:
+        raise Unsupported(f"the format {format} has no option {', '.join(unknown)}")
     with FileOutput(target, force=force) as output:
         writer.write(dump, output, progress, **options)
     return output.path

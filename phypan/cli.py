@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 import phypan
-from phypan.options import LateOptions, given, options_of
+from phypan.options import LateOptions, arguments_of, given, options_of
 
 _PATH = click.Path(path_type=Path)
 
@@ -55,6 +55,12 @@ def _source_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="What says where the firmware preserved memory: device tree, raw property, "
             "or the text of release_region. Several are checked against each other.",
         ),
+        click.option(
+            "--hpt",
+            metavar="FILE",
+            type=_PATH,
+            help="Image of the hashed page table; or ADDRESS+SIZE, where it is in the dump itself.",
+        ),
         click.argument("source", type=_PATH),
     ):
         command = decorate(command)
@@ -62,7 +68,7 @@ def _source_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _analysis_command(analysis: phypan.Analysis) -> click.Command:
-    """The command of an analysis: its options are those of its function."""
+    """The command of an analysis: its arguments and options are those of its function."""
 
     @_source_options
     @click.option(
@@ -72,16 +78,18 @@ def _analysis_command(analysis: phypan.Analysis) -> click.Command:
         source: Path,
         regions: tuple[Path, ...],
         source_name: str | None,
+        hpt: Path | None,
         render: str,
         **options: Any,
     ) -> None:
-        with phypan.open(source, regions=regions, source=source_name) as dump:
+        with phypan.open(source, regions=regions, source=source_name, hpt=hpt) as dump:
             rows = phypan.run(dump, analysis.name, **options)
             phypan.render(rows, dump, renderer=render)
 
-    make = click.command(
-        analysis.name, cls=LateOptions, help=analysis.help, late=lambda: options_of(analysis.run)
-    )
+    def late() -> list[click.Parameter]:
+        return [*arguments_of(analysis.run), *options_of(analysis.run)]
+
+    make = click.command(analysis.name, cls=LateOptions, help=analysis.help, late=late)
     return make(run)
 
 
@@ -97,6 +105,7 @@ def convert(
     source: Path,
     regions: tuple[Path, ...],
     source_name: str | None,
+    hpt: Path | None,
     target: Path,
     format_name: str,
     force: bool,
