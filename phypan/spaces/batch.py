@@ -119,8 +119,7 @@ def call_tables(facts: list[int], pieces: Sequence[tuple[int, int]]) -> Call:
             from phypan.kernels import compiled
 
             many = compiled.tables_many
-        scratch = (modes.zeros(tables.MAX_STEPS, how), modes.zeros(tables.MAX_STEPS, how))
-        many(*given, *scratch, *filled)
+        many(*given, modes.zeros(tables.WAYS, how), *filled)
 
     return call
 

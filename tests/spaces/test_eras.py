@@ -1,9 +1,10 @@
-"""Page tables of every era, built by the model and read back: one address, many, and all of them."""
+"""Page tables of every era, built by the model and read back: one address, many, all of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -53,8 +54,7 @@ def mappings(draw, kind, base, bits):
             # a huge page under hugepd has all of the range of its upper entry to its size
             near = 40 if max(shift, *(m.page.shift for m in chosen.values()), 0) > 16 else shift
             if any(
-                a < span[1]
-                and span[0] < b
+                (a < span[1] and span[0] < b)
                 or (m.page.shift != shift and a >> near == span[0] >> near)
                 for (a, b), m in chosen.items()
             ):
@@ -217,7 +217,7 @@ def test_every_row_of_the_geometry_is_an_era() -> None:
 
 def test_names_of_eras_are_unique_and_spans_follow_each_other() -> None:
     assert len({kind.name for kind in ERAS}) == len(ERAS)
-    for before, after in zip(ERAS, ERAS[1:], strict=False):
+    for before, after in pairwise(ERAS):
         if (before.mmu, before.page_shift) == (after.mmu, after.page_shift):
             assert before.until == after.since
             assert before != after
@@ -248,8 +248,8 @@ LKF_HUGE = {
 def test_libkdumpfiles_vectors(order) -> None:
     kind = era("64K hash, Linux 2.6.21 to 3.6")
     data = bytearray(0x60000)
-    for at, value in LKF_ENTRIES.items():
-        at &= 0xFFFFFFFFFF
+    for address, value in LKF_ENTRIES.items():
+        at = address & 0xFFFFFFFFFF
         data[at : at + 8] = value.to_bytes(8, order)
     memory = Memory([Extent(0, len(data), BytesStore(data), 0)])
     mixed = replace(kind, entries=replace(

@@ -1,4 +1,4 @@
-"""Damaged and hostile page tables: an answer with a reason, in bounded time, the same from all kernels."""
+"""Hostile page tables: an answer with a reason, in bounded time, the same from all kernels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from phypan.memory import Extent, Hole, Memory, PageState
 from phypan.platform.page_tables import LinuxTables, Page, process_table_entry
 from phypan.spaces import batch
 from phypan.spaces.batch import Range, TooManyEntries
-from phypan.spaces.eras import ERAS, PAGE_OFFSET, kernel_facts, radix_facts, user_facts
+from phypan.spaces.eras import PAGE_OFFSET, kernel_facts, radix_facts, user_facts
 from phypan.spaces.radix import Tree, process_tree, radix_space, tree
 from phypan.spaces.resident import Resident
 from phypan.stores import BytesStore
@@ -137,7 +137,10 @@ def test_a_maze_of_tables_is_left_when_the_budget_is_spent(how) -> None:
         (one,) = space.mappings(alike=True, budget=budget)
     assert one.size >= budget / 2 * 65536
     assert time.monotonic() - started < 60
-    assert [f"more than {n} entries" in str(p) for n, p in zip((1 << 18, budget), space._problems)]
+    told = [str(problem) for problem in space._problems]
+    assert [
+        f"more than {n} entries" in text for n, text in zip((1 << 18, budget), told, strict=True)
+    ]
 
 
 def test_a_hole_in_the_middle_says_where_and_why() -> None:
