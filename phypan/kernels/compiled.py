@@ -16,6 +16,7 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils, options
 from numba.extending import intrinsic, overload, register_jitable
 
 from phypan.kernels import hashed, segments, tables, words
@@ -23,6 +24,7 @@ from phypan.kernels import leaves as leaves_module
 
 _njit: Any = numba.njit
 _intrinsic: Any = intrinsic
+_declared: Any = cgutils.get_or_insert_function
 
 
 @_intrinsic  # type: ignore[untyped-decorator]
@@ -48,6 +50,22 @@ def _swapped(typing_context: Any, value: Any) -> Any:
     return types.uint64(types.uint64), generate
 
 
+@_intrinsic  # type: ignore[untyped-decorator]
+def _ask_for(typing_context: Any, address: Any) -> Any:
+    """Ask for the cache line at a pointer, to be read and kept."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        octets, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [octets, number, number, number])
+        function = _declared(builder.module, kind, "llvm.prefetch.p0")
+        pointer = builder.inttoptr(arguments[0], octets)
+        read, keep, data = (ir.Constant(number, value) for value in (0, 3, 1))
+        builder.call(function, [pointer, read, keep, data])
+        return context.get_dummy_value()
+
+    return types.none(types.uint64), generate
+
+
 # numba compares the signatures of these with their implementations', annotations and all.
 @overload(words.u64)
 def _u64(value):  # type: ignore[no-untyped-def]
@@ -70,8 +88,16 @@ def _load(bases, index, offset, big):  # type: ignore[no-untyped-def]
     return load
 
 
+@overload(words.prefetch)
+def _prefetch(bases, index, offset):  # type: ignore[no-untyped-def]
+    def prefetch(bases, index, offset):  # type: ignore[no-untyped-def]
+        _ask_for(bases[index] + np.uint64(offset))
+
+    return prefetch
+
+
 def _helpers(module: ModuleType) -> list[Callable[..., Any]]:
-    primitives = (words.u64, words.i64, words.load)
+    primitives = (words.u64, words.i64, words.load, words.prefetch)
     return [
         function
         for _, function in inspect.getmembers(module, inspect.isfunction)
@@ -79,12 +105,21 @@ def _helpers(module: ModuleType) -> list[Callable[..., Any]]:
     ]
 
 
+# Counting references of arrays at each call of a helper would be most of the work. The kernels
+# allocate nothing and keep nothing, so that they need no support for that at run time.
+_OPTIONS = {"_nrt": False} if hasattr(options.DefaultOptions, "_nrt") else {"nogil": True}
+
 for _module in (words, tables, leaves_module, segments, hashed):
     for _function in _helpers(_module):
-        register_jitable(_function)
+        register_jitable(**_OPTIONS)(_function)
 
-tables_many = _njit(cache=True, nogil=True)(tables.many)
-leaves = _njit(cache=True, nogil=True)(leaves_module.leaves)
-hashed_many = _njit(cache=True, nogil=True)(hashed.many)
-hashed_scan = _njit(cache=True, nogil=True)(hashed.scan)
-hashed_occupancy = _njit(cache=True, nogil=True)(hashed.occupancy)
+
+def _compiled(function: Callable[..., Any]) -> Any:
+    return _njit(**{**_OPTIONS, "cache": True, "nogil": True})(function)
+
+
+tables_many = _compiled(tables.many)
+leaves = _compiled(leaves_module.leaves)
+hashed_many = _compiled(hashed.many)
+hashed_scan = _compiled(hashed.scan)
+hashed_occupancy = _compiled(hashed.occupancy)

@@ -23,7 +23,7 @@ from phypan.formats.hpte import (
 )
 from phypan.kernels.segments import NO_VSID, SEGMENT_SHIFT, SEGMENT_WORDS, segment, vsid
 from phypan.kernels.tables import NOT_MAPPED, NOT_RESIDENT, OK, OUTSIDE
-from phypan.kernels.words import Words, find, i64, load, u64
+from phypan.kernels.words import Words, find, i64, load, prefetch, u64
 
 # Places in `table`.
 START = 0  # address of the first entry
@@ -160,6 +160,29 @@ def by_scheme(
     return fault, real, shift
 
 
+def ask_for(
+    slb: Words, scheme: Words, context: int, table: Words, sizes: Words,
+    starts: Words, ends: Words, bases: Any, address: int,
+) -> None:  # fmt: skip
+    """Prefetch the group that will be looked into first for an address."""
+    base, segment_shift, number = sizes[0], u64(40), u64(NO_VSID)
+    if len(slb) == 0:
+        number = vsid(scheme, SEGMENT_WORDS, context, address)
+    for n in range(0, len(slb), SLB_WORDS):
+        if number == u64(NO_VSID) and address >> slb[n + 1] == slb[n] >> slb[n + 1]:
+            segment_shift, number, base = slb[n + 1], slb[n + 2], slb[n + 3]
+    offset = address & ((u64(1) << segment_shift) - u64(1))
+    group = page_hash(number, offset, segment_shift, base) & (table[GROUPS] - u64(1))
+    where = table[START] + group * u64(GROUP_BYTES)
+    extent = find(starts, ends, where + u64(GROUP_BYTES - 8))
+    if extent >= 0 and starts[extent] <= where:
+        prefetch(bases, extent, where - starts[extent])
+        prefetch(bases, extent, where - starts[extent] + u64(GROUP_BYTES // 2))
+
+
+BLOCK = 32  # addresses whose groups are asked for before the first is looked into
+
+
 def many(
     slb: Words, scheme: Words, context: int, table: Words, sizes: Words,
     starts: Words, ends: Words, bases: Any,
@@ -169,18 +192,24 @@ def many(
     """Translate `addresses` through the segments in `slb`, or by Linux's `scheme` if it is empty.
 
     Fills the last five arrays as tables.many() does; `entries` has the second doubleword, `indices`
-    the place of the entry in the table.
+    the place of the entry in the table. `found` is for three words.
     """
-    for n in range(len(addresses)):
-        found[0], found[2] = u64(0), u64(0)
-        if len(slb) > 0:
-            fault, real, shift = by_slb(slb, table, sizes, starts, ends, bases, addresses[n], found)
-        else:
-            fault, real, shift = by_scheme(
-                scheme, context, table, sizes, starts, ends, bases, addresses[n], found
-            )
-        physical[n], shifts[n], faults[n] = real, shift, fault
-        entries[n], indices[n] = found[2], found[0]
+    for begin in range(0, len(addresses), BLOCK):
+        end = min(begin + BLOCK, len(addresses))
+        for n in range(begin, end):
+            ask_for(slb, scheme, context, table, sizes, starts, ends, bases, addresses[n])
+        for n in range(begin, end):
+            found[0], found[2] = u64(0), u64(0)
+            if len(slb) > 0:
+                fault, real, shift = by_slb(
+                    slb, table, sizes, starts, ends, bases, addresses[n], found
+                )
+            else:
+                fault, real, shift = by_scheme(
+                    scheme, context, table, sizes, starts, ends, bases, addresses[n], found
+                )
+            physical[n], shifts[n], faults[n] = real, shift, fault
+            entries[n], indices[n] = found[2], found[0]
 
 
 # `scan` fills eight words for each valid entry.

@@ -39,7 +39,8 @@ READ = 2  # entries read so far
 BUDGET = 3  # entries that may be read
 WHERE = 4  # MISSING: the physical address of the entry that is not resident
 SKIP = 5  # set to 1 to go on behind that entry
-STACK = 6  # from here on, words for each open table
+ALIKE = 6  # 1: ranges grow by what is mapped alike, wherever it is in physical memory
+STACK = 7  # from here on, words for each open table
 S_TABLE, S_INDEX, S_SHIFT, S_BITS, S_PREFIX, S_LEVEL, STACK_WORDS = 0, 1, 2, 3, 4, 5, 6
 STATE = STACK + STACK_WORDS * MAX_STEPS
 
@@ -56,6 +57,7 @@ RANGE = 6
 def put(
     out: Words,
     count: int,
+    alike: int,
     first: int,
     size: int,
     physical: int,
@@ -69,7 +71,7 @@ def put(
         if (
             out[last + FAULT] == fault
             and out[last + FIRST] + out[last + SIZE] == first
-            and out[last + PHYSICAL] + out[last + SIZE] == physical
+            and (alike != u64(0) or out[last + PHYSICAL] + out[last + SIZE] == physical)
             and out[last + ENTRY_FLAGS] == flags
             and out[last + SHIFT] == shift
         ):
@@ -124,14 +126,15 @@ def visit(
         flags = entry & facts[FLAGS]
         if page < shift:  # 4K pages on a kernel of 64K pages: all of the range is this one page
             size = u64(1) << page
-        return depth, put(out, count, first, size, physical, flags, page, u64(OK))
+        alike = state[ALIKE]
+        return depth, put(out, count, alike, first, size, physical, flags, page, u64(OK))
     fault = BAD_ENTRY if kind == BAD else OK
     if kind == TABLE:
         fault = push(state, depth, table, below, bits, first, above)
         if fault == OK:
             return depth + 1, count
     if fault != OK:
-        count = put(out, count, first, size, where, u64(0), shift, u64(fault))
+        count = put(out, count, u64(0), first, size, where, u64(0), shift, u64(fault))
     return depth, count
 
 
@@ -168,9 +171,9 @@ def leaves(
             state[row + S_INDEX] = index + u64(1)
             if extent < 0:
                 state[SKIP] = u64(0)
-                count = put(
-                    out, count, first, u64(1) << shift, where, u64(0), shift, u64(NOT_RESIDENT)
-                )
+                size = u64(1) << shift
+                fault = u64(NOT_RESIDENT)
+                count = put(out, count, u64(0), first, size, where, u64(0), shift, fault)
             else:
                 entry = load(bases, extent, where - starts[extent], facts[BIG])
                 if entry != u64(0):

@@ -51,7 +51,8 @@ def words(values: Any, how: Mode) -> Any:
         return array("Q", values)
     import numpy as np
 
-    return np.asarray(values if hasattr(values, "__len__") else list(values), np.uint64)
+    ready = isinstance(values, np.ndarray | list | tuple | array)
+    return np.asarray(values if ready else list(values), np.uint64)
 
 
 def zeros(count: int, how: Mode, *, small: bool = False) -> Any:

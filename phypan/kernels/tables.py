@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from phypan.kernels.words import Words, find, i64, last_not_above, load, u64
+from phypan.kernels.words import Words, find, i64, last_not_above, load, prefetch, u64
 
 # What became of an address.
 OK = 0
@@ -21,6 +21,7 @@ BAD_ENTRY = 2  # an entry that no kernel and no processor would make
 NOT_RESIDENT = 3  # the memory of an entry is in no extent: `physical` is the entry's address
 OUTSIDE = 4  # the address is in no part of the address space that the tables are for
 CYCLE = 5  # a table that is its own ancestor (kernels/leaves.py)
+GOING = 6  # nothing yet: there are more entries on the way
 
 # What an entry is.
 ABSENT, LEAF, TABLE, BAD = 0, 1, 2, 3
@@ -121,6 +122,40 @@ def target(facts: Words, entry: int, shift: int, level: int) -> tuple[int, int]:
     return physical & ~((u64(1) << shift) - u64(1)), shift
 
 
+def place(address: int, table: int, shift: int, bits: int) -> int:
+    """Physical address of the entry for an effective address in a table."""
+    return table + ((address >> shift & ((u64(1) << bits) - u64(1))) << u64(3))
+
+
+def step(
+    facts: Words,
+    starts: Words,
+    bases: Any,
+    address: int,
+    where: int,
+    extent: int,
+    shift: int,
+    level: int,
+) -> tuple[int, int, int, int, int, int, int]:
+    """Read the entry at `where`, in extent number `extent`, and say what follows from it.
+
+    (fault, OK or GOING; physical address; shift of its size; the entry; address of the entry below
+    if there is one, its shift, its level). With a fault, the physical address is `where`.
+    """
+    zero = u64(0)
+    if extent < 0:
+        return NOT_RESIDENT, where, shift, zero, zero, zero, 0
+    entry = load(bases, extent, where - starts[extent], facts[BIG])
+    kind, table, below, bits, above = descend(facts, entry, shift, level)
+    if kind == TABLE:
+        return GOING, where, shift, entry, place(address, table, below, bits), below, above
+    if kind == LEAF:
+        physical, size = target(facts, entry, shift, level)
+        physical |= address & ((u64(1) << size) - u64(1))
+        return OK, physical, size, entry, zero, zero, 0
+    return NOT_MAPPED if kind == ABSENT else BAD_ENTRY, where, shift, entry, zero, zero, 0
+
+
 def walk(
     facts: Words, starts: Words, ends: Words, bases: Any, address: int, at: Words, values: Words
 ) -> tuple[int, int, int, int]:
@@ -128,25 +163,42 @@ def walk(
 
     at, values  filled with the physical address and the value of each entry on the way
     """
-    table, shift, bits, level = facts[ROOT], facts[LEVEL], facts[LEVEL + 1], 0
-    steps = 0
-    while True:
-        index = address >> shift & ((u64(1) << bits) - u64(1))
-        where = table + (index << u64(3))
+    where, shift, level = (
+        place(address, facts[ROOT], facts[LEVEL], facts[LEVEL + 1]),
+        facts[LEVEL],
+        0,
+    )
+    for n in range(MAX_STEPS):
         extent = find(starts, ends, where)
-        if extent < 0:
-            return NOT_RESIDENT, where, shift, steps
-        entry = load(bases, extent, where - starts[extent], facts[BIG])
-        at[steps] = where
-        values[steps] = entry
-        steps += 1
-        kind, table, below, under, above = descend(facts, entry, shift, level)
-        if kind == LEAF:
-            physical, size = target(facts, entry, shift, level)
-            return OK, physical | address & ((u64(1) << size) - u64(1)), size, steps
-        if kind != TABLE or steps == MAX_STEPS:
-            return NOT_MAPPED if kind == ABSENT else BAD_ENTRY, where, shift, steps
-        shift, bits, level = below, under, above
+        fault, found, size, entry, below, shift, level = step(
+            facts, starts, bases, address, where, extent, shift, level
+        )
+        if fault == NOT_RESIDENT:
+            return fault, found, size, n
+        at[n], values[n] = where, entry
+        if fault != GOING:
+            return fault, found, size, n + 1
+        where = below
+    return BAD_ENTRY, found, size, MAX_STEPS
+
+
+def without_tables(
+    facts: Words, list_starts: Words, list_physical: Words, address: int
+) -> tuple[int, int, int]:
+    """(fault, physical address, shift) of an address that no table is for; GOING for the others.
+
+    list_starts, list_physical  effective and physical addresses of the pieces of vmemmap, sorted
+    """
+    if facts[LINEAR_FIRST] <= address <= facts[LINEAR_LAST]:
+        return OK, address - facts[LINEAR_FIRST], facts[PAGE_SHIFT]
+    if facts[LIST_FIRST] <= address <= facts[LIST_LAST]:
+        piece = last_not_above(list_starts, address)
+        if piece >= 0 and (address - list_starts[piece]) >> facts[LIST_SHIFT] == u64(0):
+            return OK, list_physical[piece] + (address - list_starts[piece]), facts[LIST_SHIFT]
+        return NOT_MAPPED, u64(0), facts[LIST_SHIFT]
+    if address < facts[FIRST] or address > facts[LAST]:
+        return OUTSIDE, u64(0), u64(0)
+    return GOING, u64(0), u64(0)
 
 
 def translate(
@@ -160,25 +212,72 @@ def translate(
     at: Words,
     values: Words,
 ) -> tuple[int, int, int, int]:
-    """As `walk`, for a whole address space: the linear map and vmemmap may not be in the tables.
-
-    list_starts, list_physical  effective and physical addresses of the pieces of vmemmap, sorted
-    """
-    if facts[LINEAR_FIRST] <= address <= facts[LINEAR_LAST]:
-        return OK, address - facts[LINEAR_FIRST], facts[PAGE_SHIFT], 0
-    if facts[LIST_FIRST] <= address <= facts[LIST_LAST]:
-        piece = last_not_above(list_starts, address)
-        if piece >= 0 and (address - list_starts[piece]) >> facts[LIST_SHIFT] == u64(0):
-            return (
-                OK,
-                list_physical[piece] + (address - list_starts[piece]),
-                facts[LIST_SHIFT],
-                0,
-            )
-        return NOT_MAPPED, u64(0), facts[LIST_SHIFT], 0
-    if address < facts[FIRST] or address > facts[LAST]:
-        return OUTSIDE, u64(0), u64(0), 0
+    """As `walk`, for a whole address space: the linear map and vmemmap may not be in the tables."""
+    fault, found, shift = without_tables(facts, list_starts, list_physical, address)
+    if fault != GOING:
+        return fault, found, shift, 0
     return walk(facts, starts, ends, bases, address, at, values)
+
+
+# Addresses go down in blocks, level by level. The entry that an address needs next is asked for at
+# once and read a block later: reads of memory do not wait for each other.
+BLOCK = 64
+W_ADDRESS, W_WHERE, W_EXTENT, W_SHIFT, W_LEVEL, WAY_WORDS = 0, 1, 2, 3, 4, 5
+WAYS = BLOCK * WAY_WORDS  # words of scratch space for `many`
+
+
+def open_way(
+    starts: Words,
+    ends: Words,
+    bases: Any,
+    ways: Words,
+    count: int,
+    n: int,
+    where: int,
+    shift: int,
+    level: int,
+) -> None:
+    """Note that address number `n` needs the entry at `where` next."""
+    extent = find(starts, ends, where)
+    row = WAY_WORDS * count
+    ways[row + W_ADDRESS], ways[row + W_WHERE] = u64(n), where
+    ways[row + W_EXTENT] = u64(extent + 1)  # 0: in none
+    ways[row + W_SHIFT], ways[row + W_LEVEL] = shift, u64(level)
+    if extent >= 0:
+        prefetch(bases, extent, where - starts[extent])
+
+
+def advance(
+    facts: Words,
+    starts: Words,
+    ends: Words,
+    bases: Any,
+    addresses: Words,
+    ways: Words,
+    count: int,
+    physical: Words,
+    entries: Words,
+    shifts: Words,
+    faults: Words,
+) -> int:
+    """Take each of the `count` open ways one level further; how many are open then."""
+    kept = 0
+    for k in range(count):
+        row = WAY_WORDS * k
+        n = i64(ways[row + W_ADDRESS])
+        extent = i64(ways[row + W_EXTENT]) - 1
+        fault, found, size, entry, below, shift, level = step(
+            facts, starts, bases, addresses[n], ways[row + W_WHERE], extent,
+            ways[row + W_SHIFT], i64(ways[row + W_LEVEL]),
+        )  # fmt: skip
+        if fault == GOING:
+            open_way(starts, ends, bases, ways, kept, n, below, shift, level)
+            kept += 1
+            fault = BAD_ENTRY  # should no step follow
+        physical[n], shifts[n], faults[n] = found, size, fault
+        if fault != NOT_RESIDENT:
+            entries[n] = entry
+    return kept
 
 
 def many(
@@ -189,8 +288,7 @@ def many(
     ends: Words,
     bases: Any,
     addresses: Words,
-    at: Words,
-    values: Words,
+    ways: Words,
     physical: Words,
     entries: Words,
     shifts: Words,
@@ -198,16 +296,24 @@ def many(
 ) -> None:
     """Translate `addresses`; fill the last four arrays, one element for each address.
 
+    ways      scratch space, WAYS words
     physical  the physical address, or that of the entry that is missing or wrong
-    entries   the last entry that was read, 0 if none was
+    entries   the last entry that was read, 0 if none was; it must be zeros before
     shifts    page size 1 << shift; for a fault, what the entry at fault covers
     faults    OK or why not
     """
-    for n in range(len(addresses)):
-        fault, found, shift, steps = translate(
-            facts, list_starts, list_physical, starts, ends, bases, addresses[n], at, values
-        )
-        physical[n] = found
-        entries[n] = values[steps - 1] if steps > 0 else u64(0)
-        shifts[n] = shift
-        faults[n] = fault
+    for first in range(0, len(addresses), BLOCK):
+        count = 0
+        for n in range(first, min(first + BLOCK, len(addresses))):
+            fault, found, shift = without_tables(facts, list_starts, list_physical, addresses[n])
+            physical[n], shifts[n], faults[n] = found, shift, fault
+            if fault == GOING:
+                where = place(addresses[n], facts[ROOT], facts[LEVEL], facts[LEVEL + 1])
+                open_way(starts, ends, bases, ways, count, n, where, facts[LEVEL], 0)
+                count += 1
+        for _ in range(MAX_STEPS):
+            if count > 0:
+                count = advance(
+                    facts, starts, ends, bases, addresses, ways, count,
+                    physical, entries, shifts, faults,
+                )  # fmt: skip

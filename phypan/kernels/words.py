@@ -3,7 +3,7 @@
 The extents are three arrays, sorted and without overlaps: `starts` and `ends` (physical addresses;
 the end is the first one behind), and `bases`, which says where the bytes are. Under numba they are
 arrays of uint64 and a base is a pointer; under plain Python lists, and a base is a memoryview.
-kernels/compiled.py has the numba form of `u64`, `i64` and `load`; all else is compiled as it is.
+kernels/compiled.py has the numba form of the first four functions; all else is compiled as it is.
 """
 
 from __future__ import annotations
@@ -35,6 +35,10 @@ def load(bases: Any, index: int, offset: int, big: int) -> int:
     The caller has checked, with `find`, that all eight bytes are inside of the extent.
     """
     return int.from_bytes(bases[index][offset : offset + 8], "big" if big else "little")
+
+
+def prefetch(bases: Any, index: int, offset: int) -> None:
+    """Say that the word `offset` bytes into extent `index` will be read soon."""
 
 
 def last_not_above(sorted_values: Words, value: int) -> int:

@@ -15,6 +15,7 @@ from phypan.kernels.modes import Mode
 from phypan.spaces.resident import Extents, Resident
 
 MAX_ENTRIES = 1 << 27  # of page tables, read by one walk over all of them
+MAX_RANGES = 1 << 22  # that such a walk finds
 _AT_ONCE = 1 << 14  # ranges
 
 
@@ -118,8 +119,7 @@ def call_tables(facts: list[int], pieces: Sequence[tuple[int, int]]) -> Call:
             from phypan.kernels import compiled
 
             many = compiled.tables_many
-        scratch = (modes.zeros(tables.MAX_STEPS, how), modes.zeros(tables.MAX_STEPS, how))
-        many(*given, *scratch, *filled)
+        many(*given, modes.zeros(tables.WAYS, how), *filled)
 
     return call
 
@@ -148,48 +148,59 @@ class TooManyEntries(Exception):
 
 
 def ranges(
-    resident: Resident, facts: list[int], *, how: Mode | None = None, budget: int = MAX_ENTRIES
+    resident: Resident,
+    facts: list[int],
+    *,
+    alike: bool = False,
+    how: Mode | None = None,
+    budget: int = MAX_ENTRIES,
 ) -> Iterator[Range]:
     """All that a tree of page tables maps, in order of address; neighbours that fit made one.
 
-    Raises TooManyEntries when it has read `budget` entries. It yields what it has found so far.
+    alike   neighbours fit if they are mapped alike, wherever they are in physical memory
+    budget  entries that may be read
+
+    Raises TooManyEntries behind the last range that it has found within these limits.
     """
     how = how or modes.mode()
     resident.trim()
     walk = _by_twin if how == "numpy" else _by_scalar
     last: Range | None = None
-    for found in walk(resident, facts, how, budget):
-        if last is not None and _continues(last, found):
-            last = Range(last.first, last.size + found.size, last.physical, last.flags, last.shift)
+    for count, found in enumerate(walk(resident, facts, how, budget, alike)):
+        if last is not None and _continues(last, found, alike):
+            size = last.size + found.size
+            last = Range(last.first, size, last.physical, last.flags, last.shift)
             continue
         if last is not None:
             yield last
         last = found
-        if found.size == 0:
+        if found is _END or count == MAX_RANGES:
             raise TooManyEntries
     if last is not None:
         yield last
 
 
-def _continues(a: Range, b: Range) -> bool:
+def _continues(a: Range, b: Range, alike: bool) -> bool:
     return (
         a.first + a.size == b.first
-        and a.physical + a.size == b.physical
-        and (a.flags, a.shift, a.fault, 0) == (b.flags, b.shift, b.fault, b.fault)
+        and (alike or a.physical + a.size == b.physical)
+        and (a.flags, a.shift, a.fault, b.fault) == (b.flags, b.shift, tables.OK, tables.OK)
     )
 
 
 _END = Range(0, 0, 0, 0, 0)  # the budget is spent
 
 
-def _by_scalar(resident: Resident, facts: list[int], how: Mode, budget: int) -> Iterator[Range]:
+def _by_scalar(
+    resident: Resident, facts: list[int], how: Mode, budget: int, alike: bool
+) -> Iterator[Range]:
     walk = leaves.leaves
     if how == "numba":
         from phypan.kernels import compiled
 
         walk = compiled.leaves
     words, state = modes.words(facts, how), modes.zeros(leaves.STATE, how)
-    state[leaves.BUDGET] = budget
+    state[leaves.BUDGET], state[leaves.ALIKE] = budget, int(alike)
     out = modes.zeros(leaves.RANGE * _AT_ONCE, how)
     while True:
         stopped, count = walk(words, *resident.extents(how).arrays, state, out)
@@ -203,12 +214,14 @@ def _by_scalar(resident: Resident, facts: list[int], how: Mode, budget: int) -> 
             state[leaves.SKIP] = 1
 
 
-def _by_twin(resident: Resident, facts: list[int], how: Mode, budget: int) -> Iterator[Range]:
+def _by_twin(
+    resident: Resident, facts: list[int], how: Mode, budget: int, alike: bool
+) -> Iterator[Range]:
     from phypan.kernels.twins import leaves as twin
 
     words = modes.words(facts, how)
     while True:
-        lasted, rows, missing = twin.leaves(words, *resident.extents(how).arrays, budget)
+        lasted, rows, missing = twin.leaves(words, *resident.extents(how).arrays, budget, alike)
         if not resident.fetch(missing.tolist()):
             break
     for row in rows.tolist():

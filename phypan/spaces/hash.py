@@ -149,7 +149,7 @@ class HashSpace(Space):
             many = compiled.hashed_many
         many(*given, modes.zeros(3, how), *filled)
 
-    def mappings(self) -> Iterator[MappedRange]:
+    def mappings(self, *, alike: bool = False) -> Iterator[MappedRange]:
         """All pages of the kernel, or of the process with this context, that have an entry."""
         found = [
             page

@@ -19,7 +19,7 @@ from phypan.spaces.resident import Resident
 from phypan.spaces.vsid import Scheme
 
 _AT_ONCE = 1 << 15  # entries
-LARGEST = 1 << 46  # bytes of a table (Power ISA, "Hashed Page Table")
+SMALLEST, LARGEST = 1 << 18, 1 << 46  # bytes of a table (Power ISA, "Hashed Page Table")
 
 
 def page_sizes(root: device_tree.Node | None) -> PageSizes:
@@ -98,9 +98,10 @@ class HashTable:
     def __init__(
         self, memory: Memory, start: int, size: int, sizes: PageSizes, *, v3: bool = False
     ) -> None:
-        if size & (size - 1) or not hpte.GROUP_BYTES <= size <= LARGEST:
+        if size & (size - 1) or not SMALLEST <= size <= LARGEST:
             raise BadRecord(
-                f"{size:#x} bytes, not a power of two", where="hashed page table",
+                f"{size:#x} bytes, not a power of two from {SMALLEST:#x} on",
+                where="hashed page table",
                 hint="give the whole table as it was, 16 bytes for each entry",
             )  # fmt: skip
         self.resident, self.start, self.size, self.v3 = Resident(memory), start, size, v3

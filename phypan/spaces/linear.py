@@ -43,7 +43,7 @@ class LinearSpace(Space):
         facts[tables.PAGE_SHIFT] = self.page_size.bit_length() - 1
         return batch.translate(Resident(Memory([])), batch.call_tables(facts, ()), addresses)
 
-    def mappings(self) -> Iterator[MappedRange]:
+    def mappings(self, *, alike: bool = False) -> Iterator[MappedRange]:
         """What the dump has of memory."""
         for piece in self.memory.extents:
             yield MappedRange(self.first + piece.start, piece.size, piece.start, self.page_size)

@@ -107,15 +107,16 @@ class TreeSpace(Space):
             self.resident, batch.call_tables(self.facts, self._pieces), addresses
         )
 
-    def mappings(self, *, budget: int = MAX_ENTRIES) -> Iterator[MappedRange]:
+    def mappings(self, *, alike: bool = False, budget: int = MAX_ENTRIES) -> Iterator[MappedRange]:
         """All that is mapped, in order of address; what is in the way of it has a fault."""
         yield from self._below()
         try:
-            for found in batch.ranges(self.resident, self.facts, budget=budget):
+            for found in batch.ranges(self.resident, self.facts, alike=alike, budget=budget):
                 allowed = None if found.fault else self._protection(found.flags)
                 yield mapping(found, allowed, FAULTS.get(found.fault))
         except batch.TooManyEntries:
-            what, where = f"more than {budget} entries", f"page tables of {self.name}"
+            what = f"more than {budget} entries, or {batch.MAX_RANGES} ranges"
+            where = f"page tables of {self.name}"
             meaning = "the list of what they map ends there: are they damaged?"
             self._problems.append(Problem(what, where, meaning))
         shift = self.facts[tables.LIST_SHIFT]

@@ -112,8 +112,11 @@ class Space:
         """The same for many addresses, as arrays."""
         raise NotImplementedError
 
-    def mappings(self) -> Iterator[MappedRange]:
-        """All that is mapped, in order of address; neighbours that fit made one."""
+    def mappings(self, *, alike: bool = False) -> Iterator[MappedRange]:
+        """All that is mapped, in order of address; neighbours that fit made one.
+
+        alike  they need not be neighbours in physical memory; a hint, which may be ignored
+        """
         raise NotImplementedError
 
     def stated(self, found: Translation) -> Translation:

@@ -91,7 +91,7 @@ class VrmaSpace(Space):
         entries = modes.words([one.steps[-1].value if one.steps else 0 for one in found], how)
         return Batch(physical, entries, shifts, codes)
 
-    def mappings(self) -> Iterator[MappedRange]:
+    def mappings(self, *, alike: bool = False) -> Iterator[MappedRange]:
         """The saved pages."""
         for start, entry in self._pages:
             size = 1 << (entry.actual_shift or 12)

@@ -1,7 +1,8 @@
-"""Twin of kernels/leaves.py: all tables of a level are read at a time."""
+"""Twin of kernels/leaves.py: many tables of a level are read at a time, then those below them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from itertools import pairwise
 
@@ -23,7 +24,7 @@ from phypan.kernels.twins.tables import descend, target
 from phypan.kernels.twins.words import Array, gather
 
 _U = np.uint64
-AT_ONCE = 1 << 22  # entries
+AT_ONCE = 1 << 18  # entries
 
 
 @dataclass
@@ -42,7 +43,7 @@ class _Tables:
 
 
 def leaves(
-    facts: Array, starts: Array, ends: Array, bases: list[Array], budget: int
+    facts: Array, starts: Array, ends: Array, bases: list[Array], budget: int, alike: bool
 ) -> tuple[bool, Array, Array]:
     """(whether the budget lasted, ranges, physical addresses of entries that are not resident).
 
@@ -50,39 +51,36 @@ def leaves(
     that is not resident is in both results: fetch it and ask again, or leave it.
     """
     root = np.array([facts[ROOT]])
-    open_tables = [
-        _Tables(
-            root, np.array([facts[LEVEL]]), np.array([facts[LEVEL + 1]]), np.array([facts[TOP]]),
-            np.zeros(1, np.int64), np.full((1, MAX_STEPS), facts[ROOT]),
-        )
-    ]  # fmt: skip
+    top = _Tables(
+        root, np.array([facts[LEVEL]]), np.array([facts[LEVEL + 1]]), np.array([facts[TOP]]),
+        np.zeros(1, np.int64), np.full((1, MAX_STEPS), facts[ROOT]),
+    )  # fmt: skip
+    todo = [(top, 1)]  # the last one is the next; with the number of tables on the way to it
     rows: list[Array] = []
-    missing: list[Array] = []
-    read, depth = 0, 1
-    while open_tables:
-        below: list[_Tables] = []
-        for part in _parts(open_tables):
-            read += int((1 << part.bits.astype(np.int64)).sum())
-            if read > budget:
-                return False, _merged(rows), np.concatenate([*missing, np.zeros(0, np.uint64)])
-            found, more, lacking = _read(facts, starts, ends, bases, part, depth)
+    missing = [np.zeros(0, np.uint64)]
+    read, lasted = 0, True
+    while todo and lasted:
+        part, depth = todo.pop()
+        read += int((1 << part.bits.astype(np.int64)).sum())
+        lasted = read <= budget
+        if lasted:
+            found, below, lacking = _read(facts, starts, ends, bases, part, depth)
             rows.append(found)
-            below.append(more)
             missing.append(lacking)
-        open_tables = [part for part in below if part.table.size]
-        depth += 1
-    return True, _merged(rows), np.concatenate([*missing, np.zeros(0, np.uint64)])
+            todo += [(more, depth + 1) for more in reversed(list(_parts(below)))]
+    return lasted, _merged(rows, alike), np.concatenate(missing)
 
 
-def _parts(tables: list[_Tables]) -> list[_Tables]:
+def _parts(tables: _Tables) -> Iterator[_Tables]:
     """The same tables, so that each part has about AT_ONCE entries at the most."""
-    parts = []
-    for group in tables:
-        sizes = np.cumsum(1 << group.bits.astype(np.int64))
-        cuts = np.searchsorted(sizes, np.arange(AT_ONCE, int(sizes[-1]), AT_ONCE)) + 1
-        bounds = [0, *np.unique(cuts).tolist(), group.table.size]
-        parts += [group[slice(a, b)] for a, b in pairwise(bounds) if a < b]
-    return parts
+    if not tables.table.size:
+        return
+    sizes = np.cumsum(1 << tables.bits.astype(np.int64))
+    cuts = np.searchsorted(sizes, np.arange(AT_ONCE, int(sizes[-1]), AT_ONCE)) + 1
+    bounds = [0, *np.unique(cuts).tolist(), tables.table.size]
+    for a, b in pairwise(bounds):
+        if a < b:
+            yield tables[slice(a, b)]
 
 
 def _read(
@@ -126,7 +124,7 @@ def _read(
     return ranges[shown], more, where[~resident]
 
 
-def _merged(rows: list[Array]) -> Array:
+def _merged(rows: list[Array], alike: bool) -> Array:
     """Ranges in order of address; those that continue each other made one."""
     if not rows:
         return np.zeros((0, 6), np.uint64)
@@ -135,7 +133,7 @@ def _merged(rows: list[Array]) -> Array:
     if len(ranges) < 2:
         return ranges
     a, b = ranges[:-1], ranges[1:]
-    same = (a[:, 0] + a[:, 1] == b[:, 0]) & (a[:, 2] + a[:, 1] == b[:, 2])
+    same = (a[:, 0] + a[:, 1] == b[:, 0]) & (alike | (a[:, 2] + a[:, 1] == b[:, 2]))
     same &= (a[:, 3:] == b[:, 3:]).all(axis=1) & (a[:, 5] == OK)
     heads = np.flatnonzero(np.concatenate(([True], ~same)))
     result = ranges[heads]

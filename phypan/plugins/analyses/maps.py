@@ -50,7 +50,7 @@ def maps(
     """
     chosen = dump.spaces.named(space, pid=pid, pgd=pgd)
     regions = dump.spaces.era.regions if dump.spaces.era else ()
-    found = chosen.mappings()
+    found = chosen.mappings(alike=not physical)
     for one in found if physical else _alike(found):
         name = next((region.name for region in regions if one.first in region), chosen.name)
         allowed = one.protection
