@@ -59,12 +59,16 @@ def open(
     regions: Iterable[str | os.PathLike[str]] = (),
     source: str | None = None,
     hpt: str | os.PathLike[str] | None = None,
+    symbols: Iterable[str | os.PathLike[str]] = (),
+    force: bool = False,
 ) -> Dump:
     """The Dump at `path`: a vmcore, a dump directory, a RAM image with `regions`.
 
     regions  files that describe what the firmware preserved: device tree, raw property, text
     source   the name of a source, to choose it instead of the surest one
     hpt      an image of the hashed page table; or ADDRESS+SIZE, where it is in the dump's memory
+    symbols  files with debuginfo: the vmlinux of the crashed kernel, its modules
+    force    use a vmlinux of another build than the crashed one
 
     Raises PhypanError: InputError when it cannot be read or nobody knows it, BadRecord when it is
     damaged beyond use.
@@ -82,6 +86,7 @@ def open(
             opened = chosen.open(given)
             if isinstance(opened, Dump):
                 opened.stores = (*opened.stores, *stores)
+                opened.debuginfo, opened.force = tuple(map(Path, symbols)), force
                 if given.hpt is not None:
                     _add_hpt(opened, given.hpt)
                 return opened

@@ -10,13 +10,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+import phypan
 from tests import real_dumps
 
 settings.register_profile(
@@ -37,6 +38,25 @@ def missing(reason: str) -> None:
 def real(request: pytest.FixtureRequest) -> real_dumps.RealDump:
     """Each of the dumps of real kernels in turn."""
     return _real(request.param)
+
+
+@pytest.fixture(
+    scope="session",
+    params=[(name, by) for name in real_dumps.NAMES for by in ("dump", "vmlinux")],
+    ids=lambda param: f"{param[0]}, symbols of the {param[1]}",
+)
+def opened(request: pytest.FixtureRequest) -> Iterator[phypan.Dump]:
+    """Each real dump, open: by the symbols and types in it alone, and by DWARF. To be read only."""
+    name, by = request.param
+    real = _real(name)
+    with phypan.open(real.path, symbols=[real.vmlinux] if by == "vmlinux" else []) as dump:
+        yield dump
+
+
+@pytest.fixture
+def real_of() -> Callable[[phypan.Dump], real_dumps.RealDump]:
+    """What else is known of an `opened` dump."""
+    return lambda dump: _real(Path(dump.source.split()[-1]).name)
 
 
 @pytest.fixture

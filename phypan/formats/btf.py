@@ -225,9 +225,7 @@ class Btf:
 
     def find(self, name: str) -> Sequence[int]:
         """The ids of all types of a name, those of the base not."""
-        ids = (
-            self._by_name.get(offset, ()) for offset in self._all_strings(name.encode() + b"\0")
-        )
+        ids = (self._by_name.get(offset, ()) for offset in self._all_strings(name.encode() + b"\0"))
         return sorted(chain.from_iterable(ids))
 
     def _all_strings(self, text: bytes) -> Iterator[int]:
