@@ -19,6 +19,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 
+def printable(text: str) -> str:
+    """`text` with everything that could move a cursor or hide something made visible.
+
+    What a dump holds may end up in a message: names, paths, what another tool wrote.
+    """
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
 class PhypanError(Exception):
     """Why phypan stopped: what is wrong, where it is, and what to do about it.
 

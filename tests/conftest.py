@@ -6,10 +6,12 @@ real kernels fails.
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import phypan
-from tests import real_dumps
+from tests import real_dumps, truth
 
 settings.register_profile(
     "phypan", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -112,3 +114,54 @@ def phypan_command() -> Callable[..., Finished]:
 def folder(tmp_path: Path) -> Path:
     """An empty folder on a file system that knows holes in files."""
     return tmp_path
+
+
+@pytest.fixture
+def truth_of() -> Callable[[phypan.Dump], truth.Truth]:
+    """What the guest of a dump said of itself, and what its kernel printed."""
+    return lambda dump: truth.read(Path(dump.source.removeprefix("dump directory ")))
+
+
+@pytest.fixture(
+    scope="session",
+    params=real_dumps.further() or [None],
+    ids=lambda path: getattr(path, "name", "none"),
+)
+def kernel(request: pytest.FixtureRequest) -> Iterator[phypan.Dump]:
+    """Each dump of a further real kernel, open: other versions, page sizes, kinds of crash.
+
+    They are made on purpose, not for every run, and may be missing in CI.
+    """
+    if request.param is None:
+        pytest.skip(f"no dumps of further kernels in {real_dumps.FURTHER}")
+    with phypan.open(request.param) as dump:
+        yield dump
+
+
+CRASH_COMMANDS = ("sys", "ps", "bt -a", "log", "mod", "kmem -i", "kmem -s", "mount", "runq", "irq")
+
+
+@pytest.fixture(scope="session")
+def crash() -> Callable[[real_dumps.RealDump, str], str]:
+    """What crash prints for one of CRASH_COMMANDS. It is started once for each dump."""
+
+    @functools.cache
+    def answers(real: real_dumps.RealDump) -> dict[str, str]:
+        words = [str(real_dumps.unpacked("bin/crash-ppc64"))]
+        if real.name.startswith("be"):
+            emulator = shutil.which("qemu-ppc64-static")
+            if emulator is None:
+                missing("qemu-ppc64-static is not installed")
+            words = [str(emulator), str(real_dumps.unpacked("bin/crash-ppc64be"))]
+        with tempfile.TemporaryDirectory() as folder:
+            lines = [f"{command} > {folder}/{n}" for n, command in enumerate(CRASH_COMMANDS)]
+            script = Path(folder, "commands")
+            script.write_text("\n".join([*lines, "quit", ""]))
+            words += ["-s", "-i", str(script), str(real.vmlinux), str(real.vmcore)]
+            subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
+            return {
+                command: Path(folder, str(n)).read_text(errors="replace")
+                for n, command in enumerate(CRASH_COMMANDS)
+            }
+
+    return lambda real, command: answers(real)[command]

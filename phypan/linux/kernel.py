@@ -54,14 +54,18 @@ class Kernel:
     # --- symbols ---
 
     @cached_property
-    def symbols(self) -> Symbols:
-        """Those in the dump, else those of the vmlinux; empty where there is neither."""
+    def _kallsyms(self) -> Table | None:
         dump = self._dump
         memory = _Memory(self.space)
         table, problems = kallsyms.read(memory, dump.byte_order, dump.vmcoreinfo)
-        if table is not None:
-            return Symbols([table], "kallsyms", self._modules)
-        dump.problems += problems
+        dump.problems += problems if table is None else []
+        return table
+
+    @cached_property
+    def symbols(self) -> Symbols:
+        """Those in the dump, else those of the vmlinux; empty where there is neither."""
+        if self._kallsyms is not None:
+            return Symbols([self._kallsyms], "kallsyms", self._modules)
         for file in self.debuginfo:
             found = debuginfo.symbols(file.path) if file.is_kernel else None
             if found is not None:
@@ -96,7 +100,8 @@ class Kernel:
 
     def _btf_places(self) -> Iterator[tuple[int, int]]:
         """(effective address, bytes) where BTF may be: by its symbols, else by its magic."""
-        start, end = (self.symbols.address(f"__{name}_BTF") for name in ("start", "stop"))
+        known = Symbols([self._kallsyms] if self._kallsyms else [])
+        start, end = (known.address(f"__{name}_BTF") for name in ("start", "stop"))
         if start is not None and end is not None and 0 < end - start < _IMAGE:
             yield start, end - start
             return

@@ -11,7 +11,7 @@ from phypan.formats._records import STRUCT_ORDER
 from phypan.formats.btf import Btf
 from phypan.linux.symbols import Table
 from phypan.linux.types import BtfTypes
-from phypan.linux.walk import reason, text, walk
+from phypan.linux.walk import faults, reason, text, walk
 
 if TYPE_CHECKING:
     import drgn
@@ -35,13 +35,11 @@ def each(dump: Dump) -> Iterator[drgn.Object]:
 
 def tables(dump: Dump) -> Iterator[Table]:
     """The symbols of each module."""
-    from drgn import FaultError
-
     for module in each(dump):
         try:
             name = text(module.name)
             yield _table(dump, module, name)
-        except (FaultError, PhypanError, AttributeError) as error:
+        except faults() as error:
             where = f"module at {int(module):#x}"
             dump.problems.append(Problem(reason(error), where, "its symbols are lost"))
 
@@ -82,20 +80,51 @@ def _end(module: drgn.Object) -> int | None:
 
 def types(dump: Dump, base: BtfTypes) -> Iterator[BtfTypes]:
     """The types of each module that has some of its own."""
-    from drgn import FaultError
-
-    for module in each(dump):
+    for where, address, size in _btfs(dump):
         try:
-            size = int(module.btf_data_size)
-            if not 0 < size <= _MAX_BTF:
-                continue
-            data = dump.kernel.space.read(int(module.btf_data), size)
+            data = dump.kernel.space.read(address, size)
             btf = Btf(data, dump.byte_order, base.btf)
-        except AttributeError:  # a kernel whose modules have none
-            return
-        except (FaultError, PhypanError) as error:
-            where = f"BTF of the module at {int(module):#x}"
-            dump.problems.append(Problem(reason(error), where, "its types are lost"))
+        except PhypanError as error:
+            dump.problems.append(Problem(error.what, where, "its types are lost"))
             continue
         dump.problems += btf.problems
         yield BtfTypes(base.program, btf, base)
+
+
+def _btfs(dump: Dump) -> Iterator[tuple[str, int, int]]:
+    """(whose, effective address, bytes) of the BTF of each module.
+
+    The kernel's own list has them as they fit to the types of vmlinux; where no symbol tells where
+    that is, modules of older kernels have them as they were loaded.
+    """
+    try:
+        found = [_of_list(btf) for btf in _list_of_btfs(dump)]
+    except faults():
+        found = [_of_module(module) for module in each(dump)]
+    for where, address, size in filter(None, found):
+        if address and 0 < size <= _MAX_BTF:
+            yield where, address, size
+
+
+def _list_of_btfs(dump: Dump) -> list[drgn.Object]:
+    from drgn.helpers.linux.list import list_for_each_entry
+
+    head = dump.program["btf_modules"].address_of_()
+    entries = list_for_each_entry("struct btf_module", head, "list")
+    return [entry.btf for entry in walk(dump.problems, entries, "list of BTFs", most=1 << 16)]
+
+
+def _of_list(btf: drgn.Object) -> tuple[str, int, int] | None:
+    try:
+        return f"BTF of {text(btf.name)}", int(btf.data), int(btf.data_size)
+    except faults():
+        return None
+
+
+def _of_module(module: drgn.Object) -> tuple[str, int, int] | None:
+    try:
+        if getattr(module, "btf_base_data_size", 0):
+            return None  # the types that it refers to are not those of vmlinux, but copies
+        return f"BTF of {text(module.name)}", int(module.btf_data), int(module.btf_data_size)
+    except faults():
+        return None

@@ -151,6 +151,10 @@ class Symbols:
         found = self.find(name)
         return found[0].address if found else None
 
+    def caller(self, address: int) -> Symbol | None:
+        """The function that a return address leads back to: it may be behind the last of it."""
+        return self.at(address - 1)
+
     def describe(self, address: int) -> str | None:
         """An address as an oops prints it: "name+0x10/0x80 [module]"; None if no symbol is near."""
         symbol = self.at(address)

@@ -192,16 +192,15 @@ class BtfTypes:
     def constants(self) -> Mapping[str, tuple[int, int]]:
         """Name of an enumerator -> (id of its enum, value); of several the first."""
         found: dict[str, tuple[int, int]] = {}
-        for of in self.btf:
-            if of.kind in (Kind.ENUM, Kind.ENUM64):
-                for name, value in self.btf.enumerators(of):
-                    found.setdefault(name, (of.id, value))
+        for of in self.btf.of_kind(Kind.ENUM, Kind.ENUM64):
+            for name, value in self.btf.enumerators(of):
+                found.setdefault(name, (of.id, value))
         return found
 
     @cached_property
     def variables(self) -> Mapping[str, int]:
         """Name of a variable -> id of its type."""
-        return {of.name: of.value for of in self.btf if of.kind is Kind.VAR}
+        return {of.name: of.value for of in self.btf.of_kind(Kind.VAR)}
 
 
 def find(types: Iterable[BtfTypes], name: str, kinds: frozenset[Kind]) -> drgn.Type | None:

@@ -20,8 +20,6 @@ def walk(
 
     What ends the way early becomes a problem; `where` names the list.
     """
-    from drgn import FaultError
-
     seen: set[int] = set()
     iterator = iter(objects)
     while True:
@@ -30,7 +28,7 @@ def walk(
             if found is None:
                 return
             address = int(found)
-        except (FaultError, PhypanError, RecursionError) as error:
+        except faults() as error:
             what = f"it cannot be followed further: {reason(error)}"
             problems.append(Problem(what, where, f"what is behind element {len(seen)} is missing"))
             return
@@ -40,6 +38,16 @@ def walk(
             return
         seen.add(address)
         yield found
+
+
+def faults() -> tuple[type[Exception], ...]:
+    """What is raised where memory is missing or holds nonsense, by drgn and by phypan."""
+    from drgn import FaultError, ObjectAbsentError, OutOfBoundsError
+
+    return (
+        *(FaultError, PhypanError, LookupError, ValueError, RecursionError, AttributeError),
+        *(ObjectAbsentError, OutOfBoundsError, TypeError, OverflowError),
+    )
 
 
 def reason(error: BaseException) -> str:

@@ -66,8 +66,8 @@ def test_variables_have_the_types_of_dwarf(pair) -> None:
         assert mine.address_ == truth.address_, name
         found += differences(unconst(mine.type_), unconst(truth.type_), name, seen)
     assert compared > 90
-    # declared in a header as an array of unknown length: drgn takes that one
-    assert found == ["linux_banner: 176 elements are None"]
+    # declared in a header as an array of unknown length: drgn may take that one
+    assert set(found) <= {"linux_banner: 176 elements are None"}
 
 
 def unconst(of):
