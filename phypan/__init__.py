@@ -19,6 +19,7 @@ __version__: str
 if TYPE_CHECKING:
     from phypan import formats as formats
     from phypan import identify as identify
+    from phypan import linux as linux
     from phypan.api import analyses as analyses
     from phypan.api import convert as convert
     from phypan.api import guests as guests
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from phypan.api import simulate as simulate
     from phypan.api import writers as writers
     from phypan.assemble import from_ram as from_ram
+    from phypan.cells import cell as cell
     from phypan.dump import Cpu as Cpu
     from phypan.dump import Dump as Dump
     from phypan.dump import cpus_from as cpus_from
@@ -61,10 +63,12 @@ if TYPE_CHECKING:
     from phypan.regions import read_regions as read_regions
     from phypan.rows import Address as Address
     from phypan.rows import Bytes as Bytes
+    from phypan.rows import Column as Column
     from phypan.rows import Hex as Hex
     from phypan.rows import Pages as Pages
     from phypan.rows import Rows as Rows
     from phypan.rows import Show as Show
+    from phypan.selection import select as select
     from phypan.sinks import Output as Output
     from phypan.sinks import Progress as Progress
     from phypan.spaces.batch import Batch as Batch
@@ -84,6 +88,7 @@ if TYPE_CHECKING:
 _HOME = {
     "api": "analyses convert guests list_plugins mount open render run simulate writers",
     "assemble": "from_ram",
+    "cells": "cell",
     "dump": "Cpu Dump cpus_from",
     "errors": "BadRecord InputError NotInDump OutputError PhypanError PluginError Problem "
     "TranslationFault Unsupported printable",
@@ -91,7 +96,8 @@ _HOME = {
     "hooks": "Analysis Input Renderer Source Writer hookimpl",
     "memory": "EVERYWHERE Extent Hole Memory PageState without_overlaps",
     "regions": "read_regions",
-    "rows": "Address Bytes Hex Pages Rows Show",
+    "rows": "Address Bytes Column Hex Pages Rows Show",
+    "selection": "select",
     "sinks": "Output Progress",
     "spaces.batch": "Batch",
     "spaces.hashtable": "HashTable",
@@ -101,7 +107,7 @@ _HOME = {
     "to_notes": "NoteRegisters core_notes",
 }
 _PLACES = {name: module for module, names in _HOME.items() for name in names.split()}
-_MODULES = ("formats", "identify")
+_MODULES = ("formats", "identify", "linux")
 
 __all__ = sorted([*_PLACES, *_MODULES])  # noqa: PLE0605 - the names above, each in one place
 

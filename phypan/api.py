@@ -59,12 +59,16 @@ def open(
     regions: Iterable[str | os.PathLike[str]] = (),
     source: str | None = None,
     hpt: str | os.PathLike[str] | None = None,
+    symbols: Iterable[str | os.PathLike[str]] = (),
+    force: bool = False,
 ) -> Dump:
     """The Dump at `path`: a vmcore, a dump directory, a RAM image with `regions`.
 
     regions  files that describe what the firmware preserved: device tree, raw property, text
     source   the name of a source, to choose it instead of the surest one
     hpt      an image of the hashed page table; or ADDRESS+SIZE, where it is in the dump's memory
+    symbols  files with debuginfo: the vmlinux of the crashed kernel, its modules
+    force    use a vmlinux of another build than the crashed one
 
     Raises PhypanError: InputError when it cannot be read or nobody knows it, BadRecord when it is
     damaged beyond use.
@@ -84,6 +88,7 @@ def open(
             opened = chosen.open(given)
             if isinstance(opened, Dump):
                 opened.stores = (*opened.stores, *stores)
+                opened.debuginfo, opened.force = tuple(map(Path, symbols)), force
                 if given.hpt is not None:
                     _add_hpt(opened, given.hpt)
                 return opened
@@ -196,14 +201,25 @@ def run(dump: Dump, analysis: str, **options: Any) -> Rows:
     Raises Unsupported, with the reason, when the dump lacks what the analysis needs.
     """
     chosen: Analysis = manager.named(registry().analyses, analysis, "analysis")
-    missing = [need for need in sorted(chosen.needs) if not getattr(dump, need, None)]
-    if missing:
-        raise Unsupported(
-            f"{analysis} needs {', '.join(missing)}, which this dump does not have",
-            where=dump.source,
-            hint="`phypan info` lists what is missing and why",
-        )
-    return Rows(chosen.name, chosen.row, _only(chosen, chosen.run(dump, **options)))
+    for need in sorted(chosen.needs):
+        if not getattr(dump, need, None):
+            raise _lacking(dump, analysis, need)
+    rows = _only(chosen, chosen.run(dump, **options))
+    return Rows(chosen.name, chosen.row, rows, text=chosen.text)
+
+
+_DEBUGINFO = "-s VMLINUX gives the kernel's debuginfo, and with it "
+_LACKING = {  # need -> (why it is not there, what helps)
+    "types": ("the kernel carries no BTF, and no debuginfo is here", _DEBUGINFO + "types"),
+    "symbols": ("no kallsyms are in the dump, and no debuginfo is here", _DEBUGINFO + "symbols"),
+}
+
+
+def _lacking(dump: Dump, analysis: str, need: str) -> Unsupported:
+    why, hint = _LACKING.get(
+        need, ("which this dump does not have", "`phypan info` lists what is missing and why")
+    )
+    return Unsupported(f"{analysis} needs {need}: {why}", where=dump.source, hint=hint)
 
 
 def _only(analysis: Analysis, rows: Iterable[Any]) -> Iterator[Any]:

@@ -67,24 +67,74 @@ def _source_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def _kernel_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of commands that look into the kernel."""
+    for decorate in (
+        click.option("--force", is_flag=True, help="Use a vmlinux of another build."),
+        click.option(
+            "-s",
+            "--symbols",
+            metavar="FILE",
+            multiple=True,
+            type=_PATH,
+            help="The kernel's vmlinux with debuginfo, or a module's. Without it the symbols and "
+            "types in the dump are used.",
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
+def _row_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of commands that show rows."""
+    for decorate in (
+        click.option(
+            "--sort", default="", metavar="NAMES", help="Sort by columns; -NAME downwards."
+        ),
+        click.option(
+            "--filter",
+            "filters",
+            multiple=True,
+            metavar="CONDITION",
+            help="Show rows for which it holds: 'pid > 100', 'comm ~ ^kworker'.",
+        ),
+        click.option("--columns", default="", metavar="NAMES", help="Show these, in this order."),
+        click.option(
+            "-r", "--render", default="table", show_default=True, help="How: table, json, ..."
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def _analysis_command(analysis: phypan.Analysis) -> click.Command:
     """The command of an analysis: its arguments and options are those of its function."""
 
     @_source_options
-    @click.option(
-        "-r", "--render", default="table", show_default=True, help="How: table, json, ..."
-    )
+    @_kernel_options
+    @_row_options
     def run(
         source: Path,
         regions: tuple[Path, ...],
         source_name: str | None,
-        hpt: Path | None,
         render: str,
+        columns: str,
+        filters: tuple[str, ...],
+        sort: str,
         **options: Any,
     ) -> None:
-        with phypan.open(source, regions=regions, source=source_name, hpt=hpt) as dump:
+        kernel = {name: options.pop(name) for name in ("hpt", "symbols", "force")}
+        with phypan.open(source, regions=regions, source=source_name, **kernel) as dump:
+            known = len(dump.problems)
             rows = phypan.run(dump, analysis.name, **options)
+            rows = phypan.select(rows, names=_names(columns), filters=filters, sort=_names(sort))
             phypan.render(rows, dump, renderer=render)
+            for problem in dump.problems[known:]:
+                click.echo(f"phypan: problem: {phypan.printable(str(problem))}", err=True)
 
     def late() -> list[click.Parameter]:
         return [*arguments_of(analysis.run), *options_of(analysis.run)]

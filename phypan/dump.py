@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -17,12 +18,16 @@ from phypan.memory import Memory
 from phypan.stores import Store
 
 if TYPE_CHECKING:  # their declarations take time to import, and the command line must start fast
+    import drgn
+
     from phypan.formats._records import ByteOrder
     from phypan.formats.elfcore import Note
     from phypan.formats.fadump import CrashInfo
     from phypan.formats.hptesave import HpteSaveArea
     from phypan.formats.kernel_dump import KernelDump
     from phypan.formats.regsave import CpuState
+    from phypan.linux.kernel import Kernel
+    from phypan.linux.symbols import Symbols
     from phypan.spaces.mapping import Spaces
 
 Registers = Literal["os", "firmware"]
@@ -97,6 +102,8 @@ class Dump:
     raw          areas as they were preserved, by the type of phypan's note that holds them
     problems     all that is inconsistent or missing
     hpt          an image of the hashed page table, as the hypervisor had it; None without one
+    debuginfo    files with debuginfo that the user gave
+    force        whether to use a vmlinux of another build
     """
 
     source: str
@@ -115,6 +122,8 @@ class Dump:
     problems: list[Problem] = field(default_factory=list)
     stores: Iterable[Store] = ()
     hpt: Store | None = None
+    debuginfo: tuple[Path, ...] = ()
+    force: bool = False
 
     @cached_property
     def spaces(self) -> Spaces:
@@ -122,6 +131,31 @@ class Dump:
         from phypan.spaces.mapping import Spaces
 
         return Spaces(self)
+
+    @cached_property
+    def kernel(self) -> Kernel:
+        """The crashed kernel: its symbols, types and debuginfo."""
+        from phypan.linux.kernel import Kernel
+
+        return Kernel(self)
+
+    @property
+    def program(self) -> drgn.Program:
+        """The crashed kernel for drgn: dump.program["init_task"].comm.
+
+        Raises Unsupported where drgn is not installed, or the dump does not tell enough.
+        """
+        return self.kernel.program
+
+    @property
+    def symbols(self) -> Symbols:
+        """Names of addresses; empty where neither the dump nor debuginfo has any."""
+        return self.kernel.symbols
+
+    @property
+    def types(self) -> str | None:
+        """Where `program` has its types from: "BTF" in the dump, or "DWARF"; None: from nowhere."""
+        return self.kernel.types
 
     @property
     def crashing_cpu(self) -> Cpu | None:

@@ -27,8 +27,21 @@ GROUP = "phypan"
 _BUILT_IN: Mapping[str, tuple[str, ...]] = {
     "sources": ("ram", "directory", "elf"),
     "writers": ("elf",),
-    "analyses": ("info", "vtop", "ptov", "maps", "hpt", "hptesave"),
-    "renderers": ("table", "json"),
+    "analyses": (
+        "info",
+        "sys",
+        "modules",
+        "cpus",
+        "dmesg",
+        "ps",
+        "bt",
+        "vtop",
+        "ptov",
+        "maps",
+        "hpt",
+        "hptesave",
+    ),
+    "renderers": ("table", "json", "jsonl", "csv", "markdown", "html"),
 }
 _KINDS: Mapping[str, type] = {
     "sources": Source,

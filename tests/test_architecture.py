@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import phypan
-from tests.conftest import missing
+from tests.needs import missing
 
 PACKAGE = Path(phypan.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -64,6 +64,7 @@ _EACH = {
 _ONCE_SIZE = tuple(4 * _ONCE.get(Kind(kind), 0) for kind in range(len(Kind)))
 _EACH_SIZE = tuple(4 * _EACH.get(Kind(kind), 0) for kind in range(len(Kind)))
 
+_FLAG = 0x80  # kind_flag, in a byte with a kind
 INT_SIGNED, INT_CHAR, INT_BOOL = 1, 2, 4
 
 
@@ -149,6 +150,7 @@ class Btf:
         self.first_id = 1 if base is None else base.end_id
         self._first_string = 0 if base is None else base.strings_end
         self._words = struct.Struct(STRUCT_ORDER[order] + "3I").unpack_from
+        self._kinds = bytearray()  # of each type, kind_flag in the top bit
         self._offsets, self._names = self._index(where)
 
     @property
@@ -171,7 +173,7 @@ class Btf:
 
     def _index(self, where: str) -> tuple[array[int], array[int]]:
         """(offset of each type, offset of the name of each)."""
-        offsets, names, seen = array("I"), array("I"), set()
+        offsets, names, kinds = array("I"), array("I"), self._kinds
         data, words, at, end = self._types, self._words, 0, len(self._types)
         while at + _HEAD <= end:
             name, info, _ = words(data, at)
@@ -183,15 +185,26 @@ class Btf:
                 break
             offsets.append(at)
             names.append(name)
-            seen.add(info >> 24)
+            kinds.append(info >> 24 & 0x9F)
             at += size
-        signed_enum = 0x80 | Kind.ENUM
-        self.tells_signs = Kind.ENUM64 in {head & 0x1F for head in seen} or signed_enum in seen
         if at < end:
             what = f"no type at byte {at:#x} of {end:#x}"
             meaning = f"types from id {self.first_id + len(offsets)} on are lost"
             self.problems.append(Problem(what, where, meaning))
         return offsets, names
+
+    def of_kind(self, *kinds: Kind) -> Iterator[Type]:
+        """The types of some kinds, those of the base not."""
+        wanted = {*kinds, *(kind | _FLAG for kind in kinds)}
+        for index, kind in enumerate(self._kinds, self.first_id):
+            if kind in wanted:
+                yield self.type(index)
+
+    @cached_property
+    def tells_signs(self) -> bool:
+        """Whether enums say if they are signed, as since Linux 6.0."""
+        newer = (Kind.ENUM | _FLAG, Kind.ENUM64, Kind.ENUM64 | _FLAG)
+        return any(kind in self._kinds for kind in newer)
 
     def string(self, offset: int) -> str:
         """The string at `offset`; BadRecord beyond the end."""

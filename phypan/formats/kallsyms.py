@@ -9,8 +9,8 @@ Addresses stand beside the names in the same order:
     per-CPU   the same, signed: a negative one is base - 1 - offset, others are absolute
     place     signed 4 bytes each, from the place where they stand               since 7.0
 
-In front of these tables stands their number, except that since 6.4 the addresses come last. Integers
-are in the byte order of the kernel; 64-bit kernels only.
+The addresses come first, then the number of symbols and the names; since 6.4 they come last.
+Integers are in the byte order of the kernel; 64-bit kernels only.
 """
 
 from __future__ import annotations
@@ -205,10 +205,10 @@ def _names_before(
     for names in range((end - last) // 8 * 8, lowest - 1, -8):
         word = data[names - 8 : names]
         for count in (int.from_bytes(word, order), int.from_bytes(word[:4], order)):
-            groups = -(-count // GROUP)
-            if 0 < count <= MAX_SYMBOLS and groups == len(markers):
-                if _markers_fit(data, names, end, count, markers):
-                    return count, names
+            if not 0 < count <= MAX_SYMBOLS or -(-count // GROUP) != len(markers):
+                continue
+            if _markers_fit(data, names, end, count, markers):
+                return count, names
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Protocol
 
 from phypan.errors import BadRecord, PhypanError, Problem
@@ -129,5 +130,5 @@ def _plausible(addresses: Sequence[int]) -> bool:
     """Whether nearly all are in the kernel, and nearly all in order."""
     count = len(addresses)
     inside = sum(_KERNEL <= address < _KERNEL + (1 << 60) for address in addresses)
-    rising = sum(a <= b for a, b in zip(addresses, addresses[1:], strict=False))
+    rising = sum(a <= b for a, b in pairwise(addresses))
     return inside >= 0.9 * count and rising >= 0.98 * (count - 1) and len(set(addresses)) > 1

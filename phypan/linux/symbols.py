@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -92,17 +92,23 @@ class Table:
 class Symbols:
     """All symbols that are known.
 
-    source  where they are from: "kallsyms", the path of a vmlinux, or "" for nowhere
+    source   where they are from: "kallsyms", the path of a vmlinux, or "" for nowhere
+    modules  gives the tables of modules; called once, when the first address or name is asked for
+             that the kernel itself does not have
     """
 
-    def __init__(self, tables: Iterable[Table] = (), source: str = "") -> None:
-        self.tables = sorted(
-            (table for table in tables if len(table)), key=lambda table: table.addresses[0]
-        )
+    def __init__(
+        self,
+        tables: Iterable[Table] = (),
+        source: str = "",
+        modules: Callable[[], Iterable[Table]] | None = None,
+    ) -> None:
+        self._tables = [table for table in tables if len(table)]
         self.source = source
+        self._modules = modules
 
     def __bool__(self) -> bool:
-        return bool(self.tables)
+        return bool(self._tables)
 
     def __len__(self) -> int:
         return sum(len(table) for table in self.tables)
@@ -111,33 +117,43 @@ class Symbols:
         """All symbols, in order of address within the kernel and each module."""
         return (table.symbol(index) for table in self.tables for index in range(len(table)))
 
-    def add(self, table: Table) -> None:
-        """Add the symbols of a module."""
-        if len(table):
-            self.tables.append(table)
+    @property
+    def tables(self) -> Sequence[Table]:
+        """The kernel's table, and those of its modules."""
+        return [*self._tables, *self._load()]
+
+    def _load(self) -> Sequence[Table]:
+        """The tables of modules that were not there yet."""
+        modules, self._modules = self._modules, None  # while they are read, they are not known
+        found = [table for table in modules() if len(table)] if modules else []
+        self._tables += found
+        return found
+
+    def _in_turn(self) -> Iterator[Table]:
+        yield from tuple(self._tables)
+        yield from self._load()
 
     def at(self, address: int) -> Symbol | None:
         """The symbol that an effective address is in; None if no symbol is near."""
-        found = (table.at(address) for table in self.tables)
-        return min(
-            (symbol for symbol in found if symbol is not None),
-            key=lambda symbol: address - symbol.address,
-            default=None,
-        )
+        found = (table.at(address) for table in self._in_turn())
+        return next((symbol for symbol in found if symbol is not None), None)
 
     def find(self, name: str) -> list[Symbol]:
-        """All symbols of a name, the kernel's first; code before its ELFv1 descriptor."""
-        return [
-            table.symbol(index) for table in self.tables for index in table.by_name.get(name, ())
-        ]
+        """All symbols of a name, in the kernel or else in modules; code before its descriptor."""
+        for table in self._in_turn():
+            places = table.by_name.get(name)
+            if places:
+                return [table.symbol(index) for index in places]
+        return []
 
     def address(self, name: str) -> int | None:
         """The effective address of the first symbol of a name; None if there is none."""
-        for table in self.tables:
-            places = table.by_name.get(name)
-            if places:
-                return table.addresses[places[0]]
-        return None
+        found = self.find(name)
+        return found[0].address if found else None
+
+    def caller(self, address: int) -> Symbol | None:
+        """The function that a return address leads back to: it may be behind the last of it."""
+        return self.at(address - 1)
 
     def describe(self, address: int) -> str | None:
         """An address as an oops prints it: "name+0x10/0x80 [module]"; None if no symbol is near."""

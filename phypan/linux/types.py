@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +135,7 @@ class BtfTypes:
     def _compound(self, of: Type) -> drgn.Type:
         members = list(self._members(of))
         make: Any = self.program.union_type if of.kind is Kind.UNION else self.program.struct_type
-        return make(of.name or None, of.value, members)  # type: ignore[no-any-return]
+        return make(of.name or None, of.value, members)
 
     def _members(self, of: Type) -> Iterator[drgn.TypeMember]:
         from drgn import TypeMember
@@ -163,14 +163,19 @@ class BtfTypes:
         return make
 
     def _flexible(self, index: int) -> drgn.Type | None:
-        """The type without a length, if it is an array of none: a flexible array member."""
-        of = self.btf.type(index)
-        if of.kind is not Kind.ARRAY or self.btf.array(of).length:
+        """The type without a length, if it is an array of none: a flexible array member.
+
+        BTF does not tell `[]` from `[0]`, and of several dimensions it has the product only.
+        """
+        from drgn import TypeKind
+
+        of = self.type(index)
+        if of.kind is not TypeKind.ARRAY or of.length:
             return None
-        return self.program.array_type(self.type(self.btf.array(of).type))
+        return self.program.array_type(of.type, qualifiers=of.qualifiers)
 
     def _old_bit_field(self, index: int) -> tuple[int | None, int]:
-        """(width, offset) that the INT behind `index` has: before Linux 4.21 bit fields had own ones."""
+        """(width, offset) that an INT says: before Linux 5.0 bit fields had INTs of their own."""
         of = self.btf.type(index)
         for _ in range(_DEEPEST):
             if of.kind not in _ALIASES:
@@ -187,19 +192,18 @@ class BtfTypes:
     def constants(self) -> Mapping[str, tuple[int, int]]:
         """Name of an enumerator -> (id of its enum, value); of several the first."""
         found: dict[str, tuple[int, int]] = {}
-        for of in self.btf:
-            if of.kind in (Kind.ENUM, Kind.ENUM64):
-                for name, value in self.btf.enumerators(of):
-                    found.setdefault(name, (of.id, value))
+        for of in self.btf.of_kind(Kind.ENUM, Kind.ENUM64):
+            for name, value in self.btf.enumerators(of):
+                found.setdefault(name, (of.id, value))
         return found
 
     @cached_property
     def variables(self) -> Mapping[str, int]:
         """Name of a variable -> id of its type."""
-        return {of.name: of.value for of in self.btf if of.kind is Kind.VAR}
+        return {of.name: of.value for of in self.btf.of_kind(Kind.VAR)}
 
 
-def find(types: Sequence[BtfTypes], name: str, kinds: frozenset[Kind]) -> drgn.Type | None:
+def find(types: Iterable[BtfTypes], name: str, kinds: frozenset[Kind]) -> drgn.Type | None:
     """The first type of a name in several BTFs: one with a body before a mere declaration."""
     found = (each.find(name, kinds) for each in types)
     return next((of for of in found if of is not None), None)

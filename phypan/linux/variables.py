@@ -1,8 +1,9 @@
 """Types of the kernel's variables. BTF has those of per-CPU variables only.
 
 Each line is the variable's declaration in the kernel, without storage class and const. `[*]` is an
-array as long as its symbol has room for; where a declaration has changed, the newest comes first,
-and the first whose type the kernel knows is taken. What drgn's helpers and phypan's analyses use.
+array as long as its symbol has room for, `[NAME]` one as long as an enumerator says. Where a
+declaration has changed, the newest comes first, and the first whose type the kernel knows is taken.
+They are what drgn's helpers and phypan's analyses use.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ struct cpumask *cpu_present_mask
 unsigned long __per_cpu_offset[*]
 struct workqueue_struct *system_wq
 struct list_head workqueues
-struct softirq_action softirq_vec[*]
+struct softirq_action softirq_vec[NR_SOFTIRQS]
 struct cgroup_root cgrp_dfl_root
 struct css_set init_css_set
 struct idr btf_idr
@@ -102,7 +103,7 @@ unsigned long sysctl_hung_task_timeout_secs
 struct mm_struct init_mm
 struct pglist_data contig_page_data
 struct pglist_data *node_data[*]
-nodemask_t node_states[*]
+nodemask_t node_states[NR_NODE_STATES]
 unsigned int nr_node_ids
 int nr_node_ids
 struct page *mem_map
@@ -119,9 +120,9 @@ atomic_long_t _totalram_pages
 unsigned long totalram_pages
 unsigned long totalcma_pages
 unsigned long totalreserve_pages
-atomic_long_t vm_node_stat[*]
-atomic_long_t vm_zone_stat[*]
-atomic_long_t vm_numa_event[*]
+atomic_long_t vm_node_stat[NR_VM_NODE_STAT_ITEMS]
+atomic_long_t vm_zone_stat[NR_VM_ZONE_STAT_ITEMS]
+atomic_long_t vm_numa_event[NR_VM_NUMA_EVENT_ITEMS]
 atomic_long_t vm_stat[*]
 struct percpu_counter vm_committed_as
 unsigned long sysctl_overcommit_kbytes

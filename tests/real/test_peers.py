@@ -15,7 +15,7 @@ import pytest
 
 import phypan
 from phypan.formats import regsave
-from tests.conftest import missing
+from tests.needs import missing
 from tests.synthetic import MIB, Partition
 
 SYSRQ = [  # the way of `echo c > /proc/sysrq-trigger` through the kernel, from the end

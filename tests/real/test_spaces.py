@@ -1,4 +1,4 @@
-"""Addresses of real kernels: what they translate to, next to what the kernels and their tools say."""
+"""Addresses of real kernels: translated, next to what the kernels and their tools say."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import phypan
 from phypan.memory import PageState
 from phypan.spaces.hash import slb_segment
 from tests import real_dumps
-from tests.conftest import missing
+from tests.needs import missing
 from tests.real import kernel
 from tests.real.kernel import PAGE_OFFSET
 from tests.spaces.guest import MODES, kernels
@@ -310,7 +310,7 @@ def test_the_hash_table_tells_which_processes_map_a_page(hash_dump) -> None:
 
 
 def test_the_linear_map_has_its_protection_from_the_hash_table(hash_dump) -> None:
-    ranges = [one for one in hash_dump.spaces["kernel"].mappings(alike=True)]
+    ranges = list(hash_dump.spaces["kernel"].mappings(alike=True))
     linear = [one for one in ranges if one.first < 0xC008000000000000]
     assert sum(one.size for one in linear) == hash_dump.memory.end
     text = hash_dump.vmcoreinfo.symbol("_stext")
