@@ -138,7 +138,9 @@ def kernel(request: pytest.FixtureRequest) -> Iterator[phypan.Dump]:
         yield dump
 
 
-CRASH_COMMANDS = ("sys", "ps", "bt -a", "log", "mod", "kmem -i", "kmem -s", "mount", "runq", "irq")
+CRASH_COMMANDS = (
+    *("sys", "ps", "bt -a", "log", "mod", "kmem -i", "mount", "runq", "irq", "timer"),
+)
 
 
 @pytest.fixture(scope="session")
