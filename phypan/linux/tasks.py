@@ -90,15 +90,30 @@ def find(dump: Dump, pid: int) -> Task:
 
 
 def online_cpus(dump: Dump) -> list[int]:
-    """Numbers of the CPUs that the kernel knew as online."""
-    from drgn.helpers.linux.cpumask import for_each_online_cpu
+    """Numbers of the CPUs that were online when the trouble began.
 
+    panic() takes the others out of the mask of online CPUs; their run queues stay online.
+    """
+    from drgn.helpers.linux.cpumask import for_each_online_cpu, for_each_present_cpu
+
+    program = dump.program
     try:
-        return list(islice(for_each_online_cpu(dump.program), _MAX_CPUS))
+        online = set(islice(for_each_online_cpu(program), _MAX_CPUS))
+        present = islice(for_each_present_cpu(program), _MAX_CPUS)
+        return sorted(online | {cpu for cpu in present if _was_online(program, cpu)})
     except faults() as error:
         meaning = "those with registers are taken"
         dump.problems.append(Problem(reason(error), "mask of online CPUs", meaning))
         return [cpu.number for cpu in dump.cpus]
+
+
+def _was_online(program: drgn.Program, cpu: int) -> bool:
+    from drgn.helpers.linux.sched import cpu_rq
+
+    try:
+        return bool(cpu_rq(program, cpu).online)
+    except faults():
+        return False
 
 
 def _objects(dump: Dump) -> Iterator[drgn.Object]:

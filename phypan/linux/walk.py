@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from phypan.errors import PhypanError, Problem
 
@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     import drgn
 
 MOST = 1 << 20  # elements
+_TOLD = 3  # problems of one kind that are told one by one
+_Item = TypeVar("_Item")
+_Row = TypeVar("_Row")
+_Default = TypeVar("_Default")
 
 
 def walk(
@@ -38,6 +42,45 @@ def walk(
             return
         seen.add(address)
         yield found
+
+
+def each(
+    problems: list[Problem], items: Iterable[_Item], make: Callable[[_Item], _Row], where: str
+) -> Iterator[_Row]:
+    """What `make` makes of each item; for one whose memory is missing or wrong, a problem.
+
+    Of many the first few are told, and the number of the others.
+    """
+    lost = 0
+    for item in items:
+        try:
+            made = make(item)
+        except faults() as error:
+            lost += 1
+            if lost <= _TOLD:
+                place = f"{where} {item}" if isinstance(item, str) else f"{where} {_address(item)}"
+                problems.append(Problem(reason(error), place.strip(), "it is left out"))
+            continue
+        yield made
+    if lost > _TOLD:
+        problems.append(Problem(f"{lost - _TOLD} more", where, "they are left out too"))
+
+
+def _address(item: object) -> str:
+    """Where an object of drgn's is; nothing for other things."""
+    value: Any = item
+    return f"at {int(value):#x}" if hasattr(item, "type_") else ""
+
+
+def attempt(
+    problems: list[Problem], make: Callable[[], _Row], where: str, default: _Default
+) -> _Row | _Default:
+    """What `make` makes; `default`, and a problem, where memory is missing or wrong."""
+    try:
+        return make()
+    except faults() as error:
+        problems.append(Problem(reason(error), where, "it is not known"))
+        return default
 
 
 def faults() -> tuple[type[Exception], ...]:
