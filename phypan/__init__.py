@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 __version__: str
 
 if TYPE_CHECKING:
+    from phypan import bits as bits
+    from phypan import codecs as codecs
     from phypan import formats as formats
     from phypan import identify as identify
     from phypan.api import analyses as analyses
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
     from phypan.errors import PluginError as PluginError
     from phypan.errors import Problem as Problem
     from phypan.errors import Unsupported as Unsupported
+    from phypan.from_notes import CoreNotes as CoreNotes
+    from phypan.from_notes import dump_from_notes as dump_from_notes
+    from phypan.from_notes import read_core_notes as read_core_notes
     from phypan.hooks import Analysis as Analysis
     from phypan.hooks import Input as Input
     from phypan.hooks import Renderer as Renderer
@@ -47,8 +52,10 @@ if TYPE_CHECKING:
     from phypan.memory import Extent as Extent
     from phypan.memory import Hole as Hole
     from phypan.memory import Memory as Memory
-    from phypan.memory import PageState as PageState
     from phypan.memory import without_overlaps as without_overlaps
+    from phypan.pagestate import PageMask as PageMask
+    from phypan.pagestate import PageState as PageState
+    from phypan.pagestore import PageStore as PageStore
     from phypan.regions import read_regions as read_regions
     from phypan.rows import Address as Address
     from phypan.rows import Bytes as Bytes
@@ -61,6 +68,8 @@ if TYPE_CHECKING:
     from phypan.stores import BytesStore as BytesStore
     from phypan.stores import FileStore as FileStore
     from phypan.stores import Store as Store
+    from phypan.to_notes import NoteRegisters as NoteRegisters
+    from phypan.to_notes import core_notes as core_notes
 
 _HOME = {
     "api": "analyses convert open plugins render run writers",
@@ -68,15 +77,19 @@ _HOME = {
     "dump": "Cpu Dump cpus_from",
     "errors": "BadRecord InputError NotInDump OutputError PhypanError PluginError Problem "
     "Unsupported",
+    "from_notes": "CoreNotes dump_from_notes read_core_notes",
     "hooks": "Analysis Input Renderer Source Writer hookimpl",
-    "memory": "Extent Hole Memory PageState without_overlaps",
+    "memory": "Extent Hole Memory without_overlaps",
+    "pagestate": "PageMask PageState",
+    "pagestore": "PageStore",
     "regions": "read_regions",
     "rows": "Address Bytes Hex Pages Rows Show",
     "sinks": "Output Progress",
     "stores": "BytesStore FileStore Store",
+    "to_notes": "NoteRegisters core_notes",
 }
 _PLACES = {name: module for module, names in _HOME.items() for name in names.split()}
-_MODULES = ("formats", "identify")
+_MODULES = ("bits", "codecs", "formats", "identify")
 
 __all__ = sorted([*_PLACES, *_MODULES])  # noqa: PLE0605 - the names above, each in one place
 

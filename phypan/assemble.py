@@ -17,7 +17,8 @@ from phypan.formats import vmcoreinfo as vmcoreinfo_format
 from phypan.formats._records import ByteOrder, align
 from phypan.formats.kernel_dump import SectionType
 from phypan.formats.vmcoreinfo import Vmcoreinfo
-from phypan.memory import Extent, Hole, Memory, PageState
+from phypan.memory import Extent, Hole, Memory
+from phypan.pagestate import PageState
 from phypan.regions import Regions
 from phypan.stores import Store
 

@@ -1,7 +1,8 @@
 """Memory: the crashed partition's physical memory, and why a part of it is not there.
 
 Extents, sorted by physical address, lie over stores. Whatever no extent covers is a hole, and a
-hole has a reason. It is never read as zeros.
+hole has a reason. It is never read as zeros. Masks make holes in extents, page by page, for dumps
+of which pages were left out.
 """
 
 from __future__ import annotations
@@ -9,20 +10,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 
 from phypan.errors import BadRecord, NotInDump
+from phypan.pagestate import PageMask, PageState
 from phypan.stores import Store
-
-
-class PageState(Enum):
-    """What a dump has of a page."""
-
-    PRESENT = "present"
-    ZERO = "zero"  # present, and known to hold zeros without being stored
-    EXCLUDED = "excluded"  # left out on purpose when the dump was written
-    ABSENT = "absent"  # never part of it
-    DAMAGED = "damaged"  # was part of it, and cannot be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +55,21 @@ class Memory:
 
     extents  must not overlap; need not be sorted
     holes    reasons for what no extent covers; where one overlaps an extent, the extent counts
+    masks    pages that are not there although an extent covers them
     """
 
-    def __init__(self, extents: Iterable[Extent], holes: Iterable[Hole] = ()) -> None:
-        self.extents: Sequence[Extent] = sorted(
+    def __init__(
+        self,
+        extents: Iterable[Extent],
+        holes: Iterable[Hole] = (),
+        masks: Sequence[PageMask] = (),
+    ) -> None:
+        self._extents: Sequence[Extent] = sorted(
             (extent for extent in extents if extent.size), key=lambda extent: extent.start
         )
-        self._starts = [extent.start for extent in self.extents]
-        for before, after in zip(self.extents, self.extents[1:], strict=False):
+        self._masks = tuple(masks)
+        self._starts = [extent.start for extent in self._extents]
+        for before, after in zip(self._extents, self._extents[1:], strict=False):
             if before.end > after.start:
                 raise BadRecord(f"two extents hold physical address {after.start:#x}")
         self._reasons = sorted((hole for hole in holes if hole.size), key=lambda hole: hole.start)
@@ -80,13 +78,27 @@ class Memory:
     @property
     def end(self) -> int:
         """The first physical address behind the last byte or known hole; 0 when empty."""
-        pieces: list[Piece] = [*self.extents[-1:], *self._reasons]
+        pieces: list[Piece] = [*self._extents[-1:], *self._reasons]
         return max((piece.end for piece in pieces), default=0)
 
     @property
     def size(self) -> int:
         """Bytes that can be read."""
         return sum(extent.size for extent in self.extents)
+
+    @property
+    def extents(self) -> Iterator[Extent]:
+        """The extents in ascending order; where pages are masked there may be very many."""
+        for extent in self._extents:
+            yield from (piece for piece in self._masked(extent) if isinstance(piece, Extent))
+
+    def stores(self) -> Sequence[Store]:
+        """What the extents lie over, each once."""
+        return tuple({id(extent.store): extent.store for extent in self._extents}.values())
+
+    def masked(self, mask: PageMask) -> Memory:
+        """The same memory without the pages that `mask` does not keep; known reasons stay."""
+        return Memory(self._extents, self._reasons, (*self._masks, mask))
 
     def at(self, address: int) -> Piece:
         """The extent or hole at physical `address`, from there to its end."""
@@ -96,9 +108,9 @@ class Memory:
         """Extents and holes from physical address `start` to `end`, cut to that, without gaps."""
         index = max(0, bisect_right(self._starts, start) - 1)
         while start < end:
-            while index < len(self.extents) and self.extents[index].end <= start:
+            while index < len(self._extents) and self._extents[index].end <= start:
                 index += 1
-            extent = self.extents[index] if index < len(self.extents) else None
+            extent = self._extents[index] if index < len(self._extents) else None
             if extent is None or extent.start >= end:
                 yield from self._holes(start, end)
                 return
@@ -107,12 +119,25 @@ class Memory:
                 start = extent.start
             stop = min(extent.end, end)
             offset = extent.offset + start - extent.start
-            yield Extent(start, stop - start, extent.store, offset)
+            yield from self._masked(Extent(start, stop - start, extent.store, offset))
             start = stop
+
+    def _masked(self, piece: Piece, level: int = 0) -> Iterator[Piece]:
+        """`piece` without the pages that the masks from `level` on do not keep."""
+        if level == len(self._masks) or isinstance(piece, Hole):
+            yield piece
+            return
+        for start, size, reason in self._masks[level].runs(piece.start, piece.end):
+            if reason is None:
+                offset = piece.offset + start - piece.start
+                yield from self._masked(Extent(start, size, piece.store, offset), level + 1)
+            else:
+                yield Hole(start, size, *reason)
 
     def _holes(self, start: int, end: int) -> Iterator[Hole]:
         index = max(0, bisect_right(self._reason_starts, start) - 1)
-        for hole in self._reasons[index:]:
+        for position in range(index, len(self._reasons)):
+            hole = self._reasons[position]
             if hole.end <= start:
                 continue
             if hole.start >= end or start >= end:
@@ -136,14 +161,17 @@ class Memory:
         Raises NotInDump at the first byte that is in a hole.
         """
         index = bisect_right(self._starts, address) - 1
-        if index >= 0:
-            extent = self.extents[index]
+        if index >= 0 and size > 0:
+            extent = self._extents[index]
             offset = address - extent.start
-            if offset + size <= extent.size and size >= 0:
+            if offset + size <= extent.size and (not self._masks or self._there(address, size)):
                 return extent.store.view(extent.offset + offset, size)
         if size < 0 or address < 0 or address + size > EVERYWHERE:
             raise BadRecord(f"{size} bytes at physical address {address:#x}")
         return memoryview(self._join(address, size))
+
+    def _there(self, address: int, size: int) -> bool:
+        return all(mask.covers(address, size) for mask in self._masks)
 
     def _join(self, address: int, size: int) -> bytes:
         # Looked at before a byte is read: a wild size fails at its first hole.
@@ -160,6 +188,24 @@ class Memory:
     def read(self, address: int, size: int) -> bytes:
         """`size` bytes at physical `address`; NotInDump if one of them is in a hole."""
         return bytes(self.view(address, size))
+
+    def readinto(self, address: int, buffer: memoryview) -> None:
+        """Fill `buffer` with the bytes at physical `address`; NotInDump if one is in a hole."""
+        done = 0
+        for piece in self.pieces(address, address + len(buffer)):
+            if isinstance(piece, Hole):
+                raise NotInDump(piece.start, piece.state.value, piece.why)
+            piece.store.readinto(piece.offset, buffer[done : done + piece.size])
+            done += piece.size
+
+    def state(self, address: int) -> tuple[PageState, str]:
+        """What the dump has at physical `address`, and why if it has nothing."""
+        piece = self.at(address)
+        if isinstance(piece, Hole):
+            return piece.state, piece.why
+        if any(True for _ in piece.store.data(piece.offset, 1)):
+            return PageState.PRESENT, ""
+        return PageState.ZERO, "it holds zeros that are not stored"
 
     def stretches(
         self, start: int = 0, end: int | None = None, *, size: int = 16 << 20, overlap: int = 0

@@ -1,52 +1,46 @@
 """The ELF vmcore: one file that crash, drgn, gdb, libkdumpfile and makedumpfile open.
 
-What each of them needs, and why the file is not just what /proc/vmcore is:
+What each of them needs beside the notes (phypan.to_notes), and why the file is not just what
+/proc/vmcore is:
 
 - crash: one PT_NOTE and it first, p_align 0 (else it takes the file for a netdump), no PT_LOAD at
   file offset 0, and bit 0 of e_flags for an incomplete dump, although the ELF ABI has another
   meaning for it. So e_flags is 0 or 2, not the 1 that the kernel writes for big-endian.
-- gdb: a pr_pid that is not 0, unique among the CPUs. The kernel writes 0.
-- drgn: pr_pid is the CPU number plus 1, and no CRASHTIME in VMCOREINFO: with one it looks for the
-  registers in crash_notes, which firmware-assisted dumps never fill. The time is kept in a note.
 - makedumpfile: the program headers at byte 64.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator
-from typing import Literal
 
 from phypan import (
-    Cpu,
     Dump,
     Extent,
     Memory,
+    NoteRegisters,
     Output,
     Progress,
     Writer,
-    __version__,
+    core_notes,
     hookimpl,
 )
-from phypan.formats import elfcore, ppc_notes
-from phypan.formats.elfcore import ElfCore, Note, Segment
-from phypan.formats.pt_regs import PtRegs
-from phypan.formats.regsave import CpuState
+from phypan.formats import elfcore
+from phypan.formats.elfcore import ElfCore, Segment
 
 PAGE_OFFSET = 0xC000000000000000  # effective address of physical address 0 in the linear map
 _ALIGN = 65536  # file offsets of data: the largest page size
-Registers = Literal["os", "firmware", "drgn"]
 
 
-def write(dump: Dump, output: Output, progress: Progress, *, registers: Registers = "os") -> None:
+def write(
+    dump: Dump, output: Output, progress: Progress, *, registers: NoteRegisters = "os"
+) -> None:
     """Write the whole dump.
 
     registers  what NT_PRSTATUS gets: "os" as the kernel would have written it; "firmware" what
                the firmware saved, of the crashing CPU too; "drgn" as "os", but arranged for drgn
                on kernels before 6.5, where it takes the program counter from LR
     """
-    notes = elfcore.write_notes(_notes(dump, registers), dump.byte_order)
+    notes = elfcore.write_notes(core_notes(dump, registers), dump.byte_order)
     runs = list(_runs(dump.memory))
     head_end = elfcore.head_size(1 + len(runs))
     note = Segment(elfcore.PT_NOTE, head_end, 0, 0, len(notes), len(notes), flags=0)
@@ -92,68 +86,6 @@ def _loads(runs: list[list[Extent]], position: int) -> Iterator[Segment]:
         vaddr = (PAGE_OFFSET + start) % (1 << 64)
         yield Segment(elfcore.PT_LOAD, position, vaddr, start, size, size)
         position += size
-
-
-def _notes(dump: Dump, registers: Registers) -> Iterator[Note]:
-    """Each CPU's notes together, for gdb; in ascending order, for crash."""
-    for cpu in dump.cpus:
-        if not cpu.online and registers != "firmware":
-            continue  # as the kernel: crash takes the notes for those of the online CPUs
-        yield from _cpu_notes(cpu, dump, registers)
-    if dump.vmcoreinfo is not None:
-        text = dump.vmcoreinfo.without("CRASHTIME").text
-        yield Note(ppc_notes.VMCOREINFO, 0, text)
-    yield from dump.notes
-    for kind, area in sorted(dump.raw.items()):
-        yield Note(ppc_notes.PHYPAN, kind, area)
-    yield Note(ppc_notes.PHYPAN, ppc_notes.NT_DESCRIPTION, _description(dump))
-
-
-def _cpu_notes(cpu: Cpu, dump: Dump, registers: Registers) -> Iterator[Note]:
-    regs = cpu.regs("firmware" if registers == "firmware" else "os")
-    if registers == "drgn":
-        regs = _for_drgn(cpu, regs, dump)
-    others = list(cpu.notes)
-    if cpu.firmware is not None:
-        state = CpuState(cpu.number, cpu.firmware)
-        others = list(ppc_notes.register_notes(state, dump.byte_order))
-    fpvalid = any(note.type == ppc_notes.NT_PRFPREG for note in others)
-    status = ppc_notes.Prstatus(cpu.number + 1, regs)
-    yield ppc_notes.write_prstatus(status, dump.byte_order, fpvalid=fpvalid)
-    yield from others
-
-
-# drgn (libdrgn/arch_ppc64.c) takes the program counter from LR but for these releases and later.
-_NIP_SINCE = ((6, 5, 0), (6, 4, 4), (6, 3, 13), (6, 1, 39), (5, 15, 121))
-
-
-def _for_drgn(cpu: Cpu, regs: PtRegs, dump: Dump) -> PtRegs:
-    """`regs` with the firmware's NIA where drgn looks for it; the kernel's own suit it already."""
-    name = dump.vmcoreinfo.release if dump.vmcoreinfo else None
-    match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", name or "")
-    if match is None or cpu.kernel is not None:
-        return regs
-    release = tuple(int(part or 0) for part in match.groups())
-    same = [since for since in _NIP_SINCE if since[:2] == release[:2]]
-    if release >= _NIP_SINCE[0] or (same and release >= same[0]):
-        return regs
-    return regs.replace(link=regs["nip"])
-
-
-def _description(dump: Dump) -> bytes:
-    """What has no other place, as JSON."""
-    holes = [[h.start, h.size, h.state.value, h.why] for h in dump.memory.holes()]
-    problems = [[p.what, p.where, p.meaning] for p in dump.problems]
-    return json.dumps(
-        {
-            "phypan": __version__,
-            "source": dump.source,
-            "crash_time": dump.crash_time,
-            "incomplete": dump.incomplete,
-            "holes": holes,
-            "problems": problems,
-        }
-    ).encode()
 
 
 @hookimpl
