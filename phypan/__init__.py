@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from phypan import codecs as codecs
     from phypan import formats as formats
     from phypan import identify as identify
+    from phypan import packing as packing
+    from phypan import pipeline as pipeline
     from phypan.api import analyses as analyses
     from phypan.api import convert as convert
     from phypan.api import open as open
@@ -48,7 +50,9 @@ if TYPE_CHECKING:
     from phypan.hooks import Renderer as Renderer
     from phypan.hooks import Source as Source
     from phypan.hooks import Writer as Writer
+    from phypan.hooks import Written as Written
     from phypan.hooks import hookimpl as hookimpl
+    from phypan.kdumpset import KdumpSet as KdumpSet
     from phypan.memory import Extent as Extent
     from phypan.memory import Hole as Hole
     from phypan.memory import Memory as Memory
@@ -78,7 +82,8 @@ _HOME = {
     "errors": "BadRecord InputError NotInDump OutputError PhypanError PluginError Problem "
     "Unsupported",
     "from_notes": "CoreNotes dump_from_notes read_core_notes",
-    "hooks": "Analysis Input Renderer Source Writer hookimpl",
+    "hooks": "Analysis Input Renderer Source Writer Written hookimpl",
+    "kdumpset": "KdumpSet",
     "memory": "Extent Hole Memory without_overlaps",
     "pagestate": "PageMask PageState",
     "pagestore": "PageStore",
@@ -89,7 +94,7 @@ _HOME = {
     "to_notes": "NoteRegisters core_notes",
 }
 _PLACES = {name: module for module, names in _HOME.items() for name in names.split()}
-_MODULES = ("bits", "codecs", "formats", "identify")
+_MODULES = ("bits", "codecs", "formats", "identify", "packing", "pipeline")
 
 __all__ = sorted([*_PLACES, *_MODULES])  # noqa: PLE0605 - the names above, each in one place
 

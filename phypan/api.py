@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from phypan import manager
 from phypan.dump import Dump
-from phypan.errors import InputError, PluginError, Unsupported
-from phypan.hooks import Analysis, Input, Writer
+from phypan.errors import InputError, PluginError, Unsupported, os_errors
+from phypan.hooks import Analysis, Input, Source, Writer
 from phypan.manager import PluginInfo, Registry
 from phypan.rows import Rows
 from phypan.sinks import FileOutput, Progress, no_progress
-from phypan.stores import FileStore, Store
+from phypan.stores import FileStore, Store, spooled
 
 _HEAD = 4096
 _MAX_ENVELOPES = 8
@@ -48,46 +49,93 @@ def plugins() -> list[PluginInfo]:
 
 def open(
     path: str | os.PathLike[str],
-    *,
+    *others: str | os.PathLike[str],
     regions: Iterable[str | os.PathLike[str]] = (),
     source: str | None = None,
+    cache: int = 64 << 20,
 ) -> Dump:
-    """The Dump at `path`: a vmcore, a dump directory, a RAM image with `regions`.
+    """The Dump at `path`: a vmcore, compressed or not, a dump directory, a RAM image.
 
+    path     "-" is standard input. What comes through a pipe is kept in a temporary file
+    others   the other files of a split set, in any order
     regions  files that describe what the firmware preserved: device tree, raw property, text
     source   the name of a source, to choose it instead of the surest one
+    cache    bytes of decompressed pages to keep in memory at the most
 
     Raises PhypanError: InputError when it cannot be read or nobody knows it, BadRecord when it is
     damaged beyond use.
     """
-    given = _input(Path(path), tuple(Path(region) for region in regions))
-    stores: list[Store] = [given.store] if given.store else []
+    stores: list[Store] = []
     try:
-        for _ in range(_MAX_ENVELOPES):
-            chosen = (
-                manager.named(registry().sources, source, "source")
-                if source
-                else manager.surest(registry().sources, given)
-            )
-            opened = chosen.open(given)
-            if isinstance(opened, Dump):
-                opened.stores = (*opened.stores, *stores)
-                return opened
-            if not isinstance(opened, Input):
-                raise PluginError(f"it opened a {type(opened).__name__}", where=chosen.name)
-            given, source = opened, None
-        raise InputError(f"more than {_MAX_ENVELOPES} envelopes", where=os.fspath(path))
+        given = _input(path, stores)
+        given = replace(
+            given,
+            regions=tuple(Path(region) for region in regions),
+            others=tuple(_unwrapped(_input(other, stores), stores) for other in others),
+            cache=cache,
+        )
+        dump = _opened(given, source, stores)
     except BaseException:
         for store in stores:
             store.close()
         raise
+    dump.stores = (*dump.stores, *stores)
+    return dump
 
 
-def _input(path: Path, regions: tuple[Path, ...]) -> Input:
-    if path.is_dir():
-        return Input(path, None, b"", regions)
-    store = FileStore(path)
-    return Input(path, store, bytes(store.view(0, min(store.size, _HEAD))), regions)
+def _input(path: str | os.PathLike[str], stores: list[Store]) -> Input:
+    """What is at `path`; its store is added to `stores`, which the caller closes."""
+    if os.fspath(path) == "-":
+        store = spooled(sys.stdin.fileno(), "standard input")
+    elif (path := Path(path)).is_dir():
+        return Input(path, None)
+    elif path.is_fifo():
+        with os_errors(InputError, path), path.open("rb") as pipe:
+            store = spooled(pipe.fileno(), str(path))
+    else:
+        store = FileStore(path)
+    stores.append(store)
+    return Input(Path(path), store, bytes(store.view(0, min(store.size, _HEAD))))
+
+
+def _opened(given: Input, source: str | None, stores: list[Store]) -> Dump:
+    """The Dump in `given`, out of all envelopes."""
+    for _ in range(_MAX_ENVELOPES):
+        chosen = _source(given, source)
+        if given.others and not (chosen.sets or chosen.envelope):
+            raise InputError(
+                f"a dump of kind {chosen.name} is one file, more were given", where=str(given.path)
+            )
+        opened = chosen.open(given)
+        if isinstance(opened, Dump):
+            opened.problems[:0] = given.problems
+            return opened
+        given, source = _inside(opened, chosen, stores), None
+    raise InputError(f"more than {_MAX_ENVELOPES} envelopes", where=str(given.path))
+
+
+def _unwrapped(given: Input, stores: list[Store]) -> Input:
+    """What is in the envelopes that `given` may be in."""
+    for _ in range(_MAX_ENVELOPES):
+        chosen = _source(given, None)
+        if not chosen.envelope:
+            return given
+        given = _inside(chosen.open(given), chosen, stores)
+    raise InputError(f"more than {_MAX_ENVELOPES} envelopes", where=str(given.path))
+
+
+def _source(given: Input, name: str | None) -> Source:
+    if name is None:
+        return manager.surest(registry().sources, given)
+    return cast(Source, manager.named(registry().sources, name, "source"))
+
+
+def _inside(opened: object, chosen: Source, stores: list[Store]) -> Input:
+    if not isinstance(opened, Input):
+        raise PluginError(f"it opened a {type(opened).__name__}", where=chosen.name)
+    if opened.store is not None and opened.store not in stores:
+        stores.append(opened.store)
+    return opened
 
 
 def convert(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterator
 
 Bits = bytes | bytearray | memoryview
@@ -114,3 +115,36 @@ class Rank:
         low = int.from_bytes(self._bits[block * _BLOCK : byte + 1], "little")
         mask = (1 << (number - block * _BLOCK * 8)) - 1
         return self._before[block] + (low & mask).bit_count()
+
+    def select(self, rank: int) -> int:
+        """The bit that has `rank` set bits before it and is set; there must be one."""
+        block = bisect_right(self._before, rank) - 1
+        rest = rank - self._before[block]
+        for byte in range(block * _BLOCK, (block + 1) * _BLOCK):
+            inside = self._bits[byte].bit_count()
+            if rest < inside:
+                break
+            rest -= inside
+        places = [bit for bit in range(8) if self._bits[byte] >> bit & 1]
+        return byte * 8 + places[rest]
+
+
+def both(first: Bits, second: Bits) -> bytes:
+    """The bits that are set in both maps."""
+    size = min(len(first), len(second))
+    pairs = (
+        (first[low : min(low + _STEP, size)], second[low : min(low + _STEP, size)])
+        for low in range(0, size, _STEP)
+    )
+    return b"".join(
+        (int.from_bytes(a, "little") & int.from_bytes(b, "little")).to_bytes(len(a), "little")
+        for a, b in pairs
+    )
+
+
+def without(first: Bits, second: Bits) -> bytes:
+    """The bits that are set in the first map and not in the second."""
+    return both(first, bytes(second).translate(_INVERSE).ljust(len(first), b"\xff"))
+
+
+_INVERSE = bytes(255 - byte for byte in range(256))

@@ -1,6 +1,6 @@
 """Codecs: the compressions of a page that makedumpfile knows, each from a library.
 
-    zlib    ISA-L (isal) where it is installed, five times as fast, else the standard library
+    zlib    ISA-L (isal) where it is installed, three times as fast, else the standard library
     lzo     liblzo2 through ctypes; there is no wheel of it
     snappy  libsnappy through ctypes, else cramjam
     zstd    zstandard
@@ -21,12 +21,15 @@ from functools import cache
 from typing import Any
 
 from phypan.errors import BadRecord, Unsupported
+from phypan.formats.kdump import LZO, RAW, SNAPPY, ZLIB, ZSTD
 
 Bytes = bytes | bytearray | memoryview
 Compress = Callable[[Bytes], bytes]
 Decompress = Callable[[Bytes, int], bytes]
-RAW, ZLIB, LZO, SNAPPY, ZSTD = 0, 1, 2, 4, 0x20  # flags of a page descriptor (formats.kdump)
 ZLIB_LEVEL, ZSTD_LEVEL = 1, 1  # makedumpfile's: speed before size
+# Of ISA-L. At levels 1 and 2 the first byte's code hashes a register that it has not set, and so
+# the output depends on where the stream lies in memory (igzip_icf_body_h1_gr_bt.asm).
+ISAL_LEVEL = 3
 WHERE = "compressed page"
 
 
@@ -85,14 +88,14 @@ def _raw() -> Codec:
 
 def _zlib() -> Codec:
     library: Any = zlib
-    name, native = f"zlib {zlib.ZLIB_RUNTIME_VERSION}", None
+    name, isal = f"zlib {zlib.ZLIB_RUNTIME_VERSION}", None
     with suppress(ImportError):
         from isal import isal_zlib
 
-        library, name, native = isal_zlib, "ISA-L (isal)", _isal(isal_zlib.__file__)
+        library, name, isal = isal_zlib, "ISA-L (isal)", _isal(isal_zlib.__file__)
 
     def compress(page: Bytes) -> bytes:
-        return bytes(library.compress(page, ZLIB_LEVEL))
+        return bytes(library.compress(page, ISAL_LEVEL if library is not zlib else ZLIB_LEVEL))
 
     def decompress(stored: Bytes, size: int) -> bytes:
         stream = library.decompressobj()
@@ -104,37 +107,81 @@ def _zlib() -> Codec:
             raise _damaged("zlib", "the stream does not end with the page")
         return _sized("zlib", page, size)
 
-    return Codec("zlib", ZLIB, name, lambda: compress, lambda: decompress, native)
+    if isal is None:
+        return Codec("zlib", ZLIB, name, lambda: compress, lambda: decompress)
+    deflate = isal
+    native = Native(ZLIB, deflate.deflate, deflate.workspace)
+    return Codec("zlib", ZLIB, name, deflate.compressor, lambda: decompress, native)
 
 
-def _isal(path: str) -> Native | None:
-    """ISA-L inside of the extension module: isal_deflate_stateless()."""
-    library = _library(path)
-    address = _address(library, "isal_deflate_stateless")
-    prepare = _address(library, "isal_deflate_stateless_init")
-    if not address or not prepare:
-        return None
+@dataclass(frozen=True)
+class _Isal:
+    """The functions of ISA-L that compress a page, by their addresses.
 
-    def workspace() -> tuple[int, object]:
-        # struct isal_zstream (igzip_lib.h) with its internal state, and behind it the buffer of
-        # the level; both with room to spare.
-        memory = ctypes.create_string_buffer(_ISAL_STREAM + _ISAL_BUFFER)
+    They are called rather than isal_zlib.compress(), which chooses another buffer, and so other
+    bytes than the loop of kernels.pack.
+    """
+
+    library: Any
+    deflate: int
+    reset: int
+
+    def workspace(self) -> tuple[int, object]:
+        """The address of isal_deflate_reset(), and behind it a stream with all it needs."""
+        memory = ctypes.create_string_buffer(8 + _ISAL_STREAM + _ISAL_BUFFER)
         start = ctypes.addressof(memory)
-        library.isal_deflate_stateless_init(ctypes.c_void_p(start))
-        at = _ISAL_FIELDS
-        ctypes.c_uint32.from_address(start + at["level"]).value = ZLIB_LEVEL
-        ctypes.c_uint32.from_address(start + at["level_buf_size"]).value = _ISAL_BUFFER
-        ctypes.c_uint64.from_address(start + at["level_buf"]).value = start + _ISAL_STREAM
-        ctypes.c_uint16.from_address(start + at["end_of_stream"]).value = 1
-        ctypes.c_uint16.from_address(start + at["gzip_flag"]).value = _IGZIP_ZLIB
+        ctypes.c_uint64.from_address(start).value = self.reset
+        stream = start + 8
+        self.library.isal_deflate_stateless_init(ctypes.c_void_p(stream))
+        for offset, kind, value in (  # struct isal_zstream (igzip_lib.h)
+            (40, ctypes.c_uint32, ISAL_LEVEL),  # level
+            (44, ctypes.c_uint32, _ISAL_BUFFER),  # level_buf_size
+            (48, ctypes.c_uint64, stream + _ISAL_STREAM),  # level_buf
+            (56, ctypes.c_uint16, 1),  # end_of_stream
+            (60, ctypes.c_uint16, 3),  # gzip_flag: IGZIP_ZLIB
+        ):
+            kind.from_address(stream + offset).value = value
         return start, memory
 
-    return Native(ZLIB, address, workspace)
+    def compressor(self) -> Compress:
+        """One page after the other, through a stream of its own."""
+        start, memory = self.workspace()
+        stream = ctypes.c_void_p(start + 8)
+        fields = _IsalFields.from_address(start + 8)
+        out = ctypes.create_string_buffer(0)
+
+        def compress(page: Bytes) -> bytes:
+            nonlocal out
+            data, most = bytes(page), len(page) + len(page) // 8 + 256
+            if len(out) < most:
+                out = ctypes.create_string_buffer(most)
+            self.library.isal_deflate_reset(stream)
+            fields.next_in, fields.avail_in = data, len(data)
+            fields.next_out, fields.avail_out = ctypes.addressof(out), most
+            if status := self.library.isal_deflate_stateless(stream):
+                raise _damaged("zlib", f"ISA-L gives status {status} for {memory!r}")
+            return ctypes.string_at(out, fields.total_out)
+
+        return compress
 
 
-_ISAL_STREAM, _ISAL_BUFFER, _IGZIP_ZLIB = 1 << 18, 1 << 20, 3
-_ISAL_FIELDS = {"level": 40, "level_buf_size": 44, "level_buf": 48, "end_of_stream": 56,
-                "gzip_flag": 60}  # fmt: skip
+class _IsalFields(ctypes.Structure):
+    _fields_ = (
+        ("next_in", ctypes.c_char_p), ("avail_in", ctypes.c_uint32), ("total_in", ctypes.c_uint32),
+        ("next_out", ctypes.c_void_p), ("avail_out", ctypes.c_uint32),
+        ("total_out", ctypes.c_uint32),
+    )  # fmt: skip
+
+
+_ISAL_STREAM, _ISAL_BUFFER = 1 << 18, 1 << 20  # bytes, with room to spare
+
+
+def _isal(path: str) -> _Isal | None:
+    """ISA-L inside of the extension module, if it exports its functions."""
+    library = _library(path)
+    names = ("isal_deflate_stateless", "isal_deflate_reset", "isal_deflate_stateless_init")
+    deflate, reset, prepare = (_address(library, name) for name in names)
+    return _Isal(library, deflate, reset) if deflate and reset and prepare else None
 
 
 def _lzo() -> Codec:

@@ -23,8 +23,8 @@ from phypan.hooks import Analysis, Renderer, Source, Writer
 
 GROUP = "phypan"
 _BUILT_IN: Mapping[str, tuple[str, ...]] = {
-    "sources": ("ram", "directory", "elf"),
-    "writers": ("elf",),
+    "sources": ("ram", "directory", "elf", "kdump", "flattened"),
+    "writers": ("elf", "kdump"),
     "analyses": ("info",),
     "renderers": ("table", "json"),
 }

@@ -12,8 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from phypan.errors import BadRecord, NotInDump
-from phypan.pagestate import PageMask, PageState
+from phypan.pagestate import PageMask, PageState, Reason
 from phypan.stores import Store
+
+_NOWHERE = (PageState.ABSENT, "no part of the dump covers it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,8 @@ class Hole:
 
     start: int
     size: int
-    state: PageState = PageState.ABSENT
-    why: str = "no part of the dump covers it"
+    state: PageState = _NOWHERE[0]
+    why: str = _NOWHERE[1]
 
     @property
     def end(self) -> int:
@@ -106,6 +108,23 @@ class Memory:
 
     def pieces(self, start: int, end: int) -> Iterator[Piece]:
         """Extents and holes from physical address `start` to `end`, cut to that, without gaps."""
+        before: Hole | None = None
+        for piece in self._pieces(start, end):
+            if before is None:
+                pass
+            elif isinstance(piece, Hole) and (piece.state, piece.why) == (before.state, before.why):
+                before = replace(before, size=before.size + piece.size)
+                continue
+            else:
+                yield before
+            before = piece if isinstance(piece, Hole) else None
+            if before is None:
+                yield piece
+        if before is not None:
+            yield before
+
+    def _pieces(self, start: int, end: int) -> Iterator[Piece]:
+        """The same, but that a hole may be in several pieces."""
         index = max(0, bisect_right(self._starts, start) - 1)
         while start < end:
             while index < len(self._extents) and self._extents[index].end <= start:
@@ -131,10 +150,12 @@ class Memory:
             if reason is None:
                 offset = piece.offset + start - piece.start
                 yield from self._masked(Extent(start, size, piece.store, offset), level + 1)
-            else:
+            elif reason[0] is PageState.DAMAGED:
                 yield Hole(start, size, *reason)
+            else:  # the holes that are known may tell more
+                yield from self._holes(start, start + size, reason)
 
-    def _holes(self, start: int, end: int) -> Iterator[Hole]:
+    def _holes(self, start: int, end: int, reason: Reason = _NOWHERE) -> Iterator[Hole]:
         index = max(0, bisect_right(self._reason_starts, start) - 1)
         for position in range(index, len(self._reasons)):
             hole = self._reasons[position]
@@ -143,13 +164,13 @@ class Memory:
             if hole.start >= end or start >= end:
                 break
             if start < hole.start:
-                yield Hole(start, hole.start - start)
+                yield Hole(start, hole.start - start, *reason)
                 start = hole.start
             stop = min(hole.end, end)
             yield replace(hole, start=start, size=stop - start)
             start = stop
         if start < end:
-            yield Hole(start, end - start)
+            yield Hole(start, end - start, *reason)
 
     def holes(self) -> Iterator[Hole]:
         """What cannot be read below `end`."""

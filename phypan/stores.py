@@ -9,7 +9,9 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Protocol, Self
@@ -47,10 +49,12 @@ class Store(Protocol):
 class FileStore:
     """A file on this machine, opened for reading."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, descriptor: int | None = None) -> None:
+        """Open `path`, or take over the open `descriptor` of what `path` is a name for."""
         self.name = os.fspath(path)
         with os_errors(InputError, path):
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if descriptor is None else descriptor
+        self._fd = opened
         try:
             with os_errors(InputError, path):
                 self._open()
@@ -135,6 +139,21 @@ class FileStore:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def spooled(descriptor: int, name: str) -> FileStore:
+    """What comes through a pipe, in a file without a name that goes with the store.
+
+    It lies in TMPDIR, which must have room for all of it. The caller closes the pipe.
+    """
+    with (
+        os_errors(InputError, f"{name}, kept in {tempfile.gettempdir()}"),
+        tempfile.TemporaryFile() as file,
+        open(descriptor, "rb", closefd=False) as pipe,
+    ):
+        shutil.copyfileobj(pipe, file, 1 << 20)
+        file.flush()
+        return FileStore(name, descriptor=os.dup(file.fileno()))
 
 
 class BytesStore:

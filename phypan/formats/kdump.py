@@ -22,6 +22,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from construct import Bytes as RawBytes
 from construct import (
@@ -56,11 +57,13 @@ COMPRESSIONS = {RAW: "none", ZLIB: "zlib", LZO: "lzo", SNAPPY: "snappy", ZSTD: "
 DESCRIPTOR_SIZE = 24
 # offset in the file (0: the page is missing), size of what is stored, flags, page_flags
 DESCRIPTOR = {order: struct.Struct(f"{mark}qIIQ") for order, mark in STRUCT_ORDER.items()}
-CHECKED = 0x70687970 << 32  # in page_flags: "phyp", and the page's checksum below it
+# High half of page_flags where the low half is the page's checksum: "phyp", or "phyz" of a page
+# of zeros, which all share one stored page.
+CHECKED, CHECKED_ZERO = 0x70687970, 0x7068797A
 
 NT_SEAL = 0x50485007  # type of the PHYPAN note that holds a Seal
 _SEAL = struct.Struct(">8sII")
-_SEAL_MAGIC = b"PHYPSEAL"
+SEAL_MAGIC = b"PHYPSEAL"
 
 
 def _header(order: ByteOrder) -> Record:
@@ -334,8 +337,7 @@ def write_head(kdump: Kdump) -> tuple[bytes, bytes]:
     return build(_HEADER[kdump.order], header), build(_SUB_HEADER[kdump.order], sub)
 
 
-@dataclass(frozen=True)
-class Descriptor:
+class Descriptor(NamedTuple):
     """Where a page is stored: `size` bytes at `offset`, compressed as `flags` say.
 
     An offset of 0 means that the page is missing from an incomplete file.
@@ -346,34 +348,91 @@ class Descriptor:
     flags: int
     page_flags: int = 0
 
+    @property
+    def checksum(self) -> int | None:
+        """What `checksum` must give for the page; None where there is none."""
+        told = self.page_flags >> 32 in (CHECKED, CHECKED_ZERO)
+        return self.page_flags & 0xFFFFFFFF if told else None
+
+    @property
+    def is_zeros(self) -> bool:
+        """Whether it is marked as leading to the page of zeros."""
+        return self.page_flags >> 32 == CHECKED_ZERO
+
+    def fault(self, block_size: int, size: int) -> str | None:
+        """What is wrong with it in a file of `size` bytes; None if nothing is."""
+        if self.offset == 0:
+            return "it is missing from the file, which was not finished"
+        if self.flags not in COMPRESSIONS:
+            return f"flags {self.flags:#x} in its descriptor, which no compression has"
+        whole = self.size == block_size
+        if self.size > block_size or self.size == 0 or (self.flags == RAW and not whole):
+            return f"{self.size:#x} bytes stored of a page of {block_size:#x}"
+        if self.offset < 0 or self.offset + self.size > size:
+            return f"it is stored at {self.offset:#x}, the file ends at {size:#x}"
+        return None
+
 
 def read_descriptors(data: Bytes, order: ByteOrder) -> Iterator[Descriptor]:
     """The descriptors in `data`, which holds whole ones."""
-    return (Descriptor(*fields) for fields in DESCRIPTOR[order].iter_unpack(data))
+    return map(Descriptor._make, DESCRIPTOR[order].iter_unpack(data))
 
 
-def checksum(pfn: int, size: int, flags: int, stored: Bytes) -> int:
+def faulty(data: Bytes, head: Kdump, size: int) -> Iterator[tuple[int, bool]]:
+    """(index, whether the page is missing) of the descriptors in `data` that have a fault.
+
+    size  bytes in the file
+    """
+    try:
+        import numpy as np
+    except ImportError:
+        yield from _faulty(data, head, size)
+        return
+    mark = STRUCT_ORDER[head.order]
+    names = {"offset": "i8", "size": "u4", "flags": "u4", "page_flags": "u8"}
+    table = np.frombuffer(data, [(name, mark + kind) for name, kind in names.items()])
+    last = np.int64(max(-1, size - 1))
+    suspect = (table["offset"] <= 0) | (table["offset"] > last) | (table["size"] == 0)
+    suspect |= (table["size"] > head.block_size) | ~np.isin(table["flags"], list(COMPRESSIONS))
+    suspect |= (table["flags"] == RAW) & (table["size"] != head.block_size)
+    suspect |= table["offset"] > size - table["size"].astype(np.int64)
+    for index in np.flatnonzero(suspect):
+        yield int(index), int(table["offset"][index]) == 0
+
+
+def _faulty(data: Bytes, head: Kdump, size: int) -> Iterator[tuple[int, bool]]:
+    """The same without numpy."""
+    for index, found in enumerate(read_descriptors(data, head.order)):
+        if found.fault(head.block_size, size):
+            yield index, found.offset == 0
+
+
+def checksum(pfn: int, size: int, flags: int, crc: int) -> int:
     """What phypan keeps in the low half of page_flags: of which page these bytes are, and them.
 
-    CRC-32 of the bytes as they are stored, XOR the CRC-32 of page frame number, size and flags of
-    the descriptor (little-endian, 8 + 4 + 4 bytes). The offset is left out, so that files can be
-    joined without reading their pages.
+    CRC-32 of the bytes as they are stored (`crc`), XOR that of page frame number, size and flags
+    of the descriptor (little-endian, 8 + 4 + 4 bytes). The offset is left out, so that files can
+    be joined without reading their pages.
     """
-    return zlib.crc32(stored) ^ zlib.crc32(struct.pack("<QII", pfn, size, flags))
+    return crc ^ zlib.crc32(_CHECKED_FIELDS.pack(pfn, size, flags))
+
+
+_CHECKED_FIELDS = struct.Struct("<QII")
 
 
 @dataclass(frozen=True)
 class Seal:
     """What the PHYPAN note of type NT_SEAL says: that the file has checksums.
 
-    head  CRC-32 of all bytes before the page descriptors, those of this note's content as zeros
+    head  CRC-32 of all bytes before the page descriptors. What differs between the files of a
+          split set, and this note's own content, count as zeros (see head_checksum)
     """
 
     head: int
 
     def write(self) -> bytes:
         """The content of the note."""
-        start = _SEAL.pack(_SEAL_MAGIC, self.head, 0)[:12]
+        start = _SEAL.pack(SEAL_MAGIC, self.head, 0)[:12]
         return start + zlib.crc32(start).to_bytes(4, "big")
 
     @staticmethod
@@ -382,9 +441,28 @@ class Seal:
         if len(data) != _SEAL.size:
             raise BadRecord(f"{len(data)} bytes where {_SEAL.size} are needed", where="PHYPAN seal")
         magic, head, own = _SEAL.unpack(data)
-        if magic != _SEAL_MAGIC or own != zlib.crc32(data[:12]):
+        if magic != SEAL_MAGIC or own != zlib.crc32(data[:12]):
             raise BadRecord("its own checksum is wrong", where="PHYPAN seal")
         return Seal(head)
 
 
 SEAL_SIZE = _SEAL.size
+
+
+def head_checksum(kdump: Kdump, seal_at: int, read_at: ReadAt) -> int:
+    """The CRC-32 that a Seal at file offset `seal_at` must hold."""
+    block = kdump.block_size
+    blanked = sorted(
+        [
+            (block + 12, 4 + 8 + 8),  # split, start_pfn, end_pfn
+            (block + 80, 8 + 8),  # start_pfn_64, end_pfn_64
+            (seal_at, SEAL_SIZE),
+        ]
+    )
+    crc, position = 0, 0
+    for start, size in [*blanked, (kdump.descriptors_at, 0)]:
+        for low in range(position, start, 1 << 20):
+            crc = zlib.crc32(read_at(low, min(1 << 20, start - low)), crc)
+        crc = zlib.crc32(bytes(size), crc)
+        position = max(position, start + size)
+    return crc
