@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from phypan.errors import PhypanError as PhypanError
     from phypan.errors import PluginError as PluginError
     from phypan.errors import Problem as Problem
+    from phypan.errors import TranslationFault as TranslationFault
     from phypan.errors import Unsupported as Unsupported
     from phypan.from_notes import CoreNotes as CoreNotes
     from phypan.from_notes import dump_from_notes as dump_from_notes
@@ -69,6 +70,14 @@ if TYPE_CHECKING:
     from phypan.rows import Show as Show
     from phypan.sinks import Output as Output
     from phypan.sinks import Progress as Progress
+    from phypan.spaces.batch import Batch as Batch
+    from phypan.spaces.hashtable import HashTable as HashTable
+    from phypan.spaces.mapping import Spaces as Spaces
+    from phypan.spaces.space import MappedRange as MappedRange
+    from phypan.spaces.space import Protection as Protection
+    from phypan.spaces.space import Space as Space
+    from phypan.spaces.space import Step as Step
+    from phypan.spaces.space import Translation as Translation
     from phypan.stores import BytesStore as BytesStore
     from phypan.stores import FileStore as FileStore
     from phypan.stores import Store as Store
@@ -80,7 +89,7 @@ _HOME = {
     "assemble": "from_ram",
     "dump": "Cpu Dump cpus_from",
     "errors": "BadRecord InputError NotInDump OutputError PhypanError PluginError Problem "
-    "Unsupported",
+    "TranslationFault Unsupported",
     "from_notes": "CoreNotes dump_from_notes read_core_notes",
     "hooks": "Analysis Input Renderer Source Writer Written hookimpl",
     "kdumpset": "KdumpSet",
@@ -90,6 +99,10 @@ _HOME = {
     "regions": "read_regions",
     "rows": "Address Bytes Hex Pages Rows Show",
     "sinks": "Output Progress",
+    "spaces.batch": "Batch",
+    "spaces.hashtable": "HashTable",
+    "spaces.mapping": "Spaces",
+    "spaces.space": "MappedRange Protection Space Step Translation",
     "stores": "BytesStore FileStore Store",
     "to_notes": "NoteRegisters core_notes",
 }

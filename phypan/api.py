@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -14,6 +16,7 @@ from phypan.dump import Dump
 from phypan.errors import InputError, PluginError, Unsupported, os_errors
 from phypan.hooks import Analysis, Input, Source, Writer
 from phypan.manager import PluginInfo, Registry
+from phypan.memory import MemoryStore
 from phypan.rows import Rows
 from phypan.sinks import FileOutput, Progress, no_progress
 from phypan.stores import FileStore, Store, spooled
@@ -53,6 +56,7 @@ def open(
     regions: Iterable[str | os.PathLike[str]] = (),
     source: str | None = None,
     cache: int = 64 << 20,
+    hpt: str | os.PathLike[str] | None = None,
 ) -> Dump:
     """The Dump at `path`: a vmcore, compressed or not, a dump directory, a RAM image.
 
@@ -61,6 +65,7 @@ def open(
     regions  files that describe what the firmware preserved: device tree, raw property, text
     source   the name of a source, to choose it instead of the surest one
     cache    bytes of decompressed pages to keep in memory at the most
+    hpt      an image of the hashed page table; or ADDRESS+SIZE, where it is in the dump's memory
 
     Raises PhypanError: InputError when it cannot be read or nobody knows it, BadRecord when it is
     damaged beyond use.
@@ -73,8 +78,11 @@ def open(
             regions=tuple(Path(region) for region in regions),
             others=tuple(_unwrapped(_input(other, stores), stores) for other in others),
             cache=cache,
+            hpt=None if hpt is None else Path(hpt),
         )
-        dump = _opened(given, source, stores)
+        given, dump = _opened(given, source, stores)
+        if given.hpt is not None:
+            _add_hpt(dump, given.hpt)
     except BaseException:
         for store in stores:
             store.close()
@@ -98,8 +106,8 @@ def _input(path: str | os.PathLike[str], stores: list[Store]) -> Input:
     return Input(Path(path), store, bytes(store.view(0, min(store.size, _HEAD))))
 
 
-def _opened(given: Input, source: str | None, stores: list[Store]) -> Dump:
-    """The Dump in `given`, out of all envelopes."""
+def _opened(given: Input, source: str | None, stores: list[Store]) -> tuple[Input, Dump]:
+    """(what was in all envelopes, the Dump in it)."""
     for _ in range(_MAX_ENVELOPES):
         chosen = _source(given, source)
         if given.others and not (chosen.sets or chosen.envelope):
@@ -109,7 +117,7 @@ def _opened(given: Input, source: str | None, stores: list[Store]) -> Dump:
         opened = chosen.open(given)
         if isinstance(opened, Dump):
             opened.problems[:0] = given.problems
-            return opened
+            return given, opened
         given, source = _inside(opened, chosen, stores), None
     raise InputError(f"more than {_MAX_ENVELOPES} envelopes", where=str(given.path))
 
@@ -138,6 +146,20 @@ def _inside(opened: object, chosen: Source, stores: list[Store]) -> Input:
     return opened
 
 
+_IN_MEMORY = re.compile(r"(0x[0-9a-f]+|\d+)\+(0x[0-9a-f]+|\d+)", re.IGNORECASE)
+
+
+def _add_hpt(dump: Dump, path: Path) -> None:
+    """Give `dump` its hashed page table: a file's, or one in its own memory."""
+    place = _IN_MEMORY.fullmatch(str(path))
+    if place is not None and not path.exists():
+        start, size = (int(number, 0) for number in place.groups())
+        dump.hpt = MemoryStore(dump.memory, start, size)
+    else:
+        dump.hpt = FileStore(path)
+        dump.stores = (*dump.stores, dump.hpt)
+
+
 def convert(
     dump: Dump | str | os.PathLike[str],
     target: str | os.PathLike[str],
@@ -160,6 +182,9 @@ def convert(
         with open(dump) as opened:
             return convert(opened, target, format=format, force=force, progress=progress, **options)
     writer = manager.named(registry().writers, format, "format")
+    unknown = sorted(set(options) - set(inspect.signature(writer.write).parameters))
+    if unknown:
+        raise Unsupported(f"the format {format} has no option {', '.join(unknown)}")
     with FileOutput(target, force=force) as output:
         writer.write(dump, output, progress, **options)
     return output.path

@@ -55,6 +55,12 @@ def _source_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="What says where the firmware preserved memory: device tree, raw property, "
             "or the text of release_region. Several are checked against each other.",
         ),
+        click.option(
+            "--hpt",
+            metavar="FILE",
+            type=_PATH,
+            help="Image of the hashed page table; or ADDRESS+SIZE, where it is in the dump itself.",
+        ),
         click.argument("source", type=_PATH),
     ):
         command = decorate(command)
@@ -62,22 +68,23 @@ def _source_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _analysis_command(analysis: phypan.Analysis) -> click.Command:
-    """The command of an analysis: its options are those of its function."""
+    """The command of an analysis: its arguments and options are those of its function."""
 
     def run(
         source: Path,
         regions: tuple[Path, ...],
         source_name: str | None,
+        hpt: Path | None,
         render: str,
         **options: Any,
     ) -> None:
-        with phypan.open(source, regions=regions, source=source_name) as dump:
+        with phypan.open(source, regions=regions, source=source_name, hpt=hpt) as dump:
             rows = phypan.run(dump, analysis.name, **options)
             phypan.render(rows, dump, renderer=render)
 
     params: Callable[..., Any] = run
-    for option in _options(analysis.run):
-        params = option(params)
+    for parameter in (*_options(analysis.run), *reversed(list(_arguments(analysis.run)))):
+        params = parameter(params)
     params = click.option(
         "-r",
         "--render",
@@ -91,7 +98,7 @@ def _analysis_command(analysis: phypan.Analysis) -> click.Command:
 
 def _options(function: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
     """A click option for each keyword-only parameter of `function`."""
-    hints = get_type_hints(function)
+    hints = get_type_hints(function, include_extras=True)
     described = _described(function)
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
@@ -107,29 +114,53 @@ def _options(function: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
         )
 
 
+def _arguments(function: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+    """A click argument for each parameter of `function` behind the first that is not keyword-only.
+
+    One that is a tuple takes any number of values, but one at least if it has no default.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = inspect.signature(function).parameters.values()
+    for parameter in [p for p in parameters if p.kind is positional][1:]:
+        hint, required = hints[parameter.name], parameter.default is inspect.Parameter.empty
+        many = get_origin(hint) is tuple
+        yield click.argument(
+            parameter.name,
+            nargs=-1 if many else 1,
+            required=required,
+            default=None if required else parameter.default,
+            **_click_type(get_args(hint)[0] if many else hint),
+        )
+
+
 def _click_type(hint: Any) -> dict[str, Any]:
     if hint is bool:
         return {"is_flag": True}
     if get_origin(hint) is Literal:
         return {"type": click.Choice([str(choice) for choice in get_args(hint)])}
-    kinds = {int: Number(), float: click.FLOAT, str: click.STRING}
+    kinds = {int: Number(0), float: click.FLOAT, str: click.STRING}
     for kind in (hint, *get_args(hint)):
+        if any(isinstance(extra, phypan.Show) for extra in getattr(kind, "__metadata__", ())):
+            return {"type": Number(16 if kind.__metadata__[0].base == 16 else 0)}
         if kind in kinds:
             return {"type": kinds[kind]}
     raise phypan.PluginError(f"an option cannot be a {hint}")
 
 
 class Number(click.ParamType):  # type: ignore[type-arg]
-    """An integer, decimal or with 0x."""
+    """An integer: of base 0, decimal or with 0x; of base 16, with or without it."""
 
-    name = "number"
+    def __init__(self, base: int) -> None:
+        self.base = base
+        self.name = "address" if base == 16 else "number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """The integer, or a usage error."""
         try:
-            return value if isinstance(value, int) else int(value, 0)
+            return value if isinstance(value, int) else int(value, self.base)
         except ValueError:
-            self.fail(f"{value!r} is not a number", param, ctx)
+            self.fail(f"{value!r} is not a{'n' * (self.base == 16)} {self.name}", param, ctx)
 
 
 def _described(function: Callable[..., Any]) -> dict[str, str]:
@@ -148,15 +179,30 @@ def _described(function: Callable[..., Any]) -> dict[str, str]:
     return found
 
 
-def _writer_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of all writers together."""
-    for writer in phypan.writers().values():
-        for option in _options(writer.write):
-            command = option(command)
-    return command
+class Convert(click.Command):
+    """A command with the options of all writers, which are imported when it is run."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Its own parameters, and one for each option of a writer."""
+        own = super().get_params(ctx)
+        names = {parameter.name for parameter in own}
+        for writer in phypan.writers().values():
+            for option in _parameters(_options(writer.write)):
+                if option.name not in names:
+                    names.add(option.name)
+                    own.insert(-1, option)
+        return own
 
 
-@cli.command()
+def _parameters(decorators: Iterator[Callable[..., Any]]) -> Iterator[click.Parameter]:
+    """What decorators would give a command."""
+    for decorate in decorators:
+        command = click.Command("")
+        decorate(command)
+        yield from command.params
+
+
+@cli.command(cls=Convert)
 @_source_options
 @click.argument("target", type=_PATH)
 @click.option("--format", "format_name", default="elf", show_default=True, metavar="NAME")
@@ -165,14 +211,27 @@ def convert(
     source: Path,
     regions: tuple[Path, ...],
     source_name: str | None,
+    hpt: Path | None,
     target: Path,
     format_name: str,
     force: bool,
+    **options: Any,
 ) -> None:
     """Write SOURCE to TARGET in another format: a vmcore for crash, drgn, gdb, libkdumpfile."""
-    with phypan.open(source, regions=regions, source=source_name) as dump, _progress() as progress:
-        phypan.convert(dump, target, format=format_name, force=force, progress=progress)
+    with (
+        phypan.open(source, regions=regions, source=source_name, hpt=hpt) as dump,
+        _progress() as progress,
+    ):
+        given = _given(options)
+        phypan.convert(dump, target, format=format_name, force=force, progress=progress, **given)
         _report(dump)
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that were on the command line: a writer need not know the others."""
+    source = click.get_current_context().get_parameter_source
+    asked = click.core.ParameterSource.COMMANDLINE
+    return {name: value for name, value in options.items() if source(name) is asked}
 
 
 def _report(dump: phypan.Dump) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # their declarations take time to import, and the command lin
     from phypan.formats.hptesave import HpteSaveArea
     from phypan.formats.kernel_dump import KernelDump
     from phypan.formats.regsave import CpuState
+    from phypan.spaces.mapping import Spaces
 
 Registers = Literal["os", "firmware"]
 _MEMBER_OF = pt_regs.FROM_FIRMWARE
@@ -95,6 +97,7 @@ class Dump:
     notes        notes of a core file that belong to no CPU and that phypan does not read
     raw          areas as they were preserved, by the type of phypan's note that holds them
     problems     all that is inconsistent or missing
+    hpt          an image of the hashed page table, as the hypervisor had it; None without one
     """
 
     source: str
@@ -114,6 +117,14 @@ class Dump:
     raw: Mapping[int, bytes] = field(default_factory=lambda: MappingProxyType({}))
     problems: list[Problem] = field(default_factory=list)
     stores: Iterable[Store] = ()
+    hpt: Store | None = None
+
+    @cached_property
+    def spaces(self) -> Spaces:
+        """Its address spaces by name: spaces["kernel"].translate(address)."""
+        from phypan.spaces.mapping import Spaces
+
+        return Spaces(self)
 
     @property
     def crashing_cpu(self) -> Cpu | None:

@@ -3,6 +3,7 @@
 PhypanError            one line and a hint; exit code 1
   BadRecord            bytes that do not follow their declaration
   NotInDump            memory that the dump does not hold, with the reason
+  TranslationFault     an effective address that maps nothing, with the reason
   InputError           an input that cannot be read, or that no source knows
   OutputError          an output that cannot be written
   PluginError          a plugin that broke its contract
@@ -60,6 +61,18 @@ class NotInDump(PhypanError, LookupError):
     def __init__(self, address: int, state: str, why: str, *, hint: str | None = None) -> None:
         super().__init__(f"{state}: {why}", where=f"physical address {address:#x}", hint=hint)
         self.address, self.state, self.why = address, state, why
+
+
+class TranslationFault(PhypanError, LookupError):
+    """An effective address that translates to nothing.
+
+    address  the effective address
+    fault    why, in words
+    """
+
+    def __init__(self, address: int, fault: str, *, hint: str | None = None) -> None:
+        super().__init__(fault, where=f"effective address {address:#x}", hint=hint)
+        self.address, self.fault = address, fault
 
 
 class InputError(PhypanError):

@@ -33,6 +33,8 @@ class Input:
     store     its bytes; None when it is a directory
     head      the first 4096 bytes, fewer if there are no more; empty for a directory
     regions   files that describe a firmware-assisted dump (--regions)
+    hpt       an image of the hashed page table, or where it is in memory (--hpt); whoever opens the
+              dump takes care of it
     others    the other files of a set (--with), already out of their envelopes
     cache     bytes of decoded pages that the source may keep in memory
     problems  what an envelope found on the way; the Dump gets them
@@ -42,6 +44,7 @@ class Input:
     store: Store | None
     head: bytes = b""
     regions: tuple[Path, ...] = ()
+    hpt: Path | None = None
     others: tuple[Input, ...] = ()
     cache: int = 64 << 20
     problems: tuple[Problem, ...] = ()
@@ -119,7 +122,8 @@ class Analysis:
 
     run    called with the Dump, and by keyword with its options, as a Writer is. It yields rows;
            it prints nothing and opens no files. Its name is the command's, and the first line of
-           its docstring is the command's help
+           its docstring is the command's help. Parameters between the Dump and the keyword-only
+           ones are the command's arguments: a tuple takes any number of them
     row    the frozen dataclass that it yields (see phypan.rows)
     needs  names of attributes of Dump that must not be empty: "cpus", "vmcoreinfo", "hptesave".
            Where one is, the answer is a reason instead of rows

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from phypan.errors import BadRecord, NotInDump
+from phypan.errors import BadRecord, InputError, NotInDump
 from phypan.pagestate import PageMask, PageState, Reason
 from phypan.stores import Store
 
@@ -245,6 +245,41 @@ class Memory:
                 for at in range(offset, offset + length, size):
                     count = min(size + overlap, stop - at)
                     yield piece.start + at - piece.offset, piece.store.view(at, count)
+
+
+class MemoryStore:
+    """A stretch of a Memory as a store: something of its own that lies in a partition's memory.
+
+    Reading what is in a hole is NotInDump.
+    """
+
+    def __init__(self, memory: Memory, start: int, size: int) -> None:
+        self.name = f"physical address {start:#x}"
+        self._memory, self._start, self._size = memory, start, size
+
+    @property
+    def size(self) -> int:
+        """Bytes in it."""
+        return self._size
+
+    def view(self, offset: int, size: int) -> memoryview:
+        """A part of it."""
+        if offset < 0 or offset + size > self._size:
+            raise InputError(
+                f"bytes {offset:#x} to {offset + size:#x} of {self._size:#x}", where=self.name
+            )
+        return self._memory.view(self._start + offset, size)
+
+    def readinto(self, offset: int, buffer: memoryview) -> None:
+        """Copy a part of it into `buffer`."""
+        buffer[:] = self.view(offset, len(buffer))
+
+    def data(self, offset: int, size: int) -> Iterator[tuple[int, int]]:
+        """All of the range."""
+        yield offset, size
+
+    def close(self) -> None:
+        """Nothing to give back."""
 
 
 def without_overlaps(extents: Iterable[Extent]) -> tuple[list[Extent], list[Extent]]:

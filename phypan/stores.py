@@ -78,6 +78,11 @@ class FileStore:
         """Bytes in the file when it was opened."""
         return self._size
 
+    @property
+    def resident(self) -> bool:
+        """Whether views are parts of a mapping, which cost nothing and stay what they are."""
+        return self._map is not None
+
     def fileno(self) -> int:
         """The descriptor, for copies inside the operating system."""
         return self._fd
@@ -158,6 +163,8 @@ def spooled(descriptor: int, name: str) -> FileStore:
 
 class BytesStore:
     """Bytes in this process: small things, and tests."""
+
+    resident = True
 
     def __init__(self, data: bytes | bytearray | memoryview, name: str = "bytes") -> None:
         self.name = name

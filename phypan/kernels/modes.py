@@ -51,7 +51,7 @@ def words(values: Any, how: Mode) -> Any:
         return array("Q", values)
     import numpy as np
 
-    return np.asarray(values, np.uint64)
+    return np.asarray(values if hasattr(values, "__len__") else list(values), np.uint64)
 
 
 def zeros(count: int, how: Mode, *, small: bool = False) -> Any:

@@ -54,9 +54,17 @@ def _kernel(dump: Dump) -> Iterator[tuple[str, str]]:
     radix = text.number("RADIX_MMU")
     if radix is not None:
         yield "MMU", "radix" if radix else "hash"
+    yield from _page_tables(dump)
     banner = _banner(dump)
     if banner:
         yield "banner", banner
+
+
+def _page_tables(dump: Dump) -> Iterator[tuple[str, str]]:
+    era = dump.spaces.era
+    yield "page tables", era.name if era else "unknown"
+    for fact in dump.spaces.evidence:
+        yield "evidence", fact
 
 
 _BANNER = re.compile(rb"Linux version [ -~]{10,480} #\d[ -~]*\n\0")

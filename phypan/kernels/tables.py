@@ -1,0 +1,213 @@
+"""Trees of page tables, one address at a time: Linux's own of every era, and radix.
+
+What differs between eras is data: `facts`, an array of 64-bit words whose places are named below.
+phypan/spaces/eras.py fills it in. A tree is entered at ROOT; what an entry is, is for `descend` to
+say; `walk` follows one address down, kernels/leaves.py follows all of them.
+
+Sources: Linux arch/powerpc/include/asm/{pgtable-ppc64*,pgtable-hash64*,book3s/64/*}.h of 2.6.14 to
+6.12; Power ISA 3.1, Book III, "Radix Tree Translation".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from phypan.kernels.words import Words, find, i64, last_not_above, load, u64
+
+# What became of an address.
+OK = 0
+NOT_MAPPED = 1  # an entry on the way is empty, or its present bit is not set
+BAD_ENTRY = 2  # an entry that no kernel and no processor would make
+NOT_RESIDENT = 3  # the memory of an entry is in no extent: `physical` is the entry's address
+OUTSIDE = 4  # the address is in no part of the address space that the tables are for
+CYCLE = 5  # a table that is its own ancestor (kernels/leaves.py)
+
+# What an entry is.
+ABSENT, LEAF, TABLE, BAD = 0, 1, 2, 3
+
+# Places in `facts`.
+ROOT = 0  # physical address of the top table
+TOP = 1  # address bits that the walk does not use, to make whole addresses of indices
+FIRST, LAST = 2, 3  # effective addresses that the tables are for
+RADIX = 4  # 1: each entry tells the size of the table below (ISA 3.0)
+BIG = 5  # 1: entries are big-endian
+VIRTUAL = 6  # not 0: upper entries hold effective addresses; that of physical address 0
+PRESENT = 7  # a leaf maps if one of these bits is set
+LEAF_MASK = 8  # an upper entry with one of these bits is a leaf
+HUGE_MASK, HUGE_VALUE, HUGE_BITS = 9, 10, 11  # hugepd: entry & MASK == VALUE and entry & BITS
+HUGE_ADDRESS, HUGE_SET = 12, 13  # hugepd: its table is at entry & ADDRESS | SET
+HUGE_DIRECT = 14  # hugepd: 1 if its low bits are a page shift, 0 if the index of one
+RPN, RPN_RIGHT, RPN_LEFT = 15, 16, 17  # physical address: (entry & RPN) >> RIGHT << LEFT
+PFN_4K = 18  # a last-level entry with one of these bits counts 4K pages in its RPN
+FLAGS = 19  # the bits of a leaf that are not its physical address
+PAGE_SHIFT = 20
+LINEAR_FIRST, LINEAR_LAST = 21, 22  # the linear map, where it is not in the tables
+LIST_FIRST, LIST_LAST, LIST_SHIFT = 23, 24, 25  # vmemmap, where it is not in the tables
+LEVELS = 26
+LEVEL = 27  # from here on, three words for each level from the top: shift, index bits, mask
+LEVEL_WORDS = 3  # mask: the bits of an entry that are not the address of the table below
+FACTS = LEVEL + 4 * LEVEL_WORDS
+
+MAX_STEPS = 16  # entries on the way to a page; a radix tree has an index bit in each at least
+RADIX_NLS = 0x1F
+RADIX_NLB = 0x0FFFFFFFFFFFFF00
+# Index of a page size in a hugepd -> its shift. Linux has renumbered MMU_PAGE_* twice (asm/mmu.h
+# of 4.7 and 4.10), but hashed kernels have had no huge pages but of 16M and 16G. The rest is as
+# before 4.7.
+HUGE_SHIFTS = (12, 14, 16, 16, 18, 20, 22, 23, 24, 24, 24, 30, 34, 34, 34, 0)
+
+
+def huge_shift(entry: int, direct: int) -> int:
+    """The page shift that a hugepd encodes; 0 if none."""
+    if direct != u64(0):
+        return entry & u64(0x3F)
+    return u64(HUGE_SHIFTS[i64((entry & u64(0x3F)) >> u64(2))])
+
+
+def _radix(entry: int, shift: int) -> tuple[int, int, int, int]:
+    if entry >> u64(63) == u64(0):
+        return ABSENT, u64(0), u64(0), u64(0)
+    if entry >> u64(62) & u64(1) != u64(0):
+        return LEAF, u64(0), u64(0), u64(0)
+    bits = entry & u64(RADIX_NLS)
+    if bits == u64(0) or bits + u64(12) > shift:
+        return BAD, u64(0), u64(0), u64(0)
+    return TABLE, entry & u64(RADIX_NLB), shift - bits, bits
+
+
+def _directory(facts: Words, entry: int, shift: int) -> tuple[int, int, int, int]:
+    """A hugepd: a table of leaves that is as large as the huge pages of its range need."""
+    below = huge_shift(entry, facts[HUGE_DIRECT])
+    table = entry & facts[HUGE_ADDRESS] | facts[HUGE_SET]
+    if below < u64(12) or table < facts[VIRTUAL] or table & u64(7) != u64(0):
+        return BAD, u64(0), u64(0), u64(0)
+    bits = shift - below if shift > below else u64(0)
+    return TABLE, table - facts[VIRTUAL], below, bits
+
+
+def descend(facts: Words, entry: int, shift: int, level: int) -> tuple[int, int, int, int, int]:
+    """(what `entry` is, the table below, its shift, its index bits, its level).
+
+    The entry is on `level`, counted from 0, and covers 1 << `shift` bytes. On the last level of
+    Linux's tables every entry is a leaf; a hugepd leads there at once.
+    """
+    zero = u64(0)
+    if facts[RADIX] != zero:
+        kind, table, below, bits = _radix(entry, shift)
+        return kind, table, below, bits, level + 1
+    if entry == zero:
+        return ABSENT, zero, zero, zero, level
+    last = level + 1 == i64(facts[LEVELS])
+    if last or entry & facts[LEAF_MASK] != zero:
+        kind = LEAF if entry & facts[PRESENT] != zero else ABSENT
+        return kind, zero, zero, zero, level
+    if entry & facts[HUGE_MASK] == facts[HUGE_VALUE] and entry & facts[HUGE_BITS] != zero:
+        kind, table, below, bits = _directory(facts, entry, shift)
+        return kind, table, below, bits, i64(facts[LEVELS]) - 1
+    row = LEVEL + LEVEL_WORDS * level
+    table = entry & ~facts[row + 2]
+    if table < facts[VIRTUAL] or table & u64(7) != zero:
+        return BAD, zero, zero, zero, level
+    table = (table - facts[VIRTUAL]) & u64(0x0FFFFFFFFFFFFFFF)
+    return TABLE, table, facts[row + LEVEL_WORDS], facts[row + LEVEL_WORDS + 1], level + 1
+
+
+def target(facts: Words, entry: int, shift: int, level: int) -> tuple[int, int]:
+    """(physical address of the page that a leaf maps, shift of its size)."""
+    physical = (entry & facts[RPN]) >> facts[RPN_RIGHT] << facts[RPN_LEFT]
+    small = level + 1 == i64(facts[LEVELS]) and shift == facts[PAGE_SHIFT]
+    if small and entry & facts[PFN_4K] != u64(0):
+        return physical >> (facts[PAGE_SHIFT] - u64(12)), u64(12)
+    return physical & ~((u64(1) << shift) - u64(1)), shift
+
+
+def walk(
+    facts: Words, starts: Words, ends: Words, bases: Any, address: int, at: Words, values: Words
+) -> tuple[int, int, int, int]:
+    """(fault, physical address, shift of the page size, entries read) of an effective address.
+
+    at, values  filled with the physical address and the value of each entry on the way
+    """
+    table, shift, bits, level = facts[ROOT], facts[LEVEL], facts[LEVEL + 1], 0
+    steps = 0
+    while True:
+        index = address >> shift & ((u64(1) << bits) - u64(1))
+        where = table + (index << u64(3))
+        extent = find(starts, ends, where)
+        if extent < 0:
+            return NOT_RESIDENT, where, shift, steps
+        entry = load(bases, extent, where - starts[extent], facts[BIG])
+        at[steps] = where
+        values[steps] = entry
+        steps += 1
+        kind, table, below, under, above = descend(facts, entry, shift, level)
+        if kind == LEAF:
+            physical, size = target(facts, entry, shift, level)
+            return OK, physical | address & ((u64(1) << size) - u64(1)), size, steps
+        if kind != TABLE or steps == MAX_STEPS:
+            return NOT_MAPPED if kind == ABSENT else BAD_ENTRY, where, shift, steps
+        shift, bits, level = below, under, above
+
+
+def translate(
+    facts: Words,
+    list_starts: Words,
+    list_physical: Words,
+    starts: Words,
+    ends: Words,
+    bases: Any,
+    address: int,
+    at: Words,
+    values: Words,
+) -> tuple[int, int, int, int]:
+    """As `walk`, for a whole address space: the linear map and vmemmap may not be in the tables.
+
+    list_starts, list_physical  effective and physical addresses of the pieces of vmemmap, sorted
+    """
+    if facts[LINEAR_FIRST] <= address <= facts[LINEAR_LAST]:
+        return OK, address - facts[LINEAR_FIRST], facts[PAGE_SHIFT], 0
+    if facts[LIST_FIRST] <= address <= facts[LIST_LAST]:
+        piece = last_not_above(list_starts, address)
+        if piece >= 0 and (address - list_starts[piece]) >> facts[LIST_SHIFT] == u64(0):
+            return (
+                OK,
+                list_physical[piece] + (address - list_starts[piece]),
+                facts[LIST_SHIFT],
+                0,
+            )
+        return NOT_MAPPED, u64(0), facts[LIST_SHIFT], 0
+    if address < facts[FIRST] or address > facts[LAST]:
+        return OUTSIDE, u64(0), u64(0), 0
+    return walk(facts, starts, ends, bases, address, at, values)
+
+
+def many(
+    facts: Words,
+    list_starts: Words,
+    list_physical: Words,
+    starts: Words,
+    ends: Words,
+    bases: Any,
+    addresses: Words,
+    at: Words,
+    values: Words,
+    physical: Words,
+    entries: Words,
+    shifts: Words,
+    faults: Words,
+) -> None:
+    """Translate `addresses`; fill the last four arrays, one element for each address.
+
+    physical  the physical address, or that of the entry that is missing or wrong
+    entries   the last entry that was read, 0 if none was
+    shifts    page size 1 << shift; for a fault, what the entry at fault covers
+    faults    OK or why not
+    """
+    for n in range(len(addresses)):
+        fault, found, shift, steps = translate(
+            facts, list_starts, list_physical, starts, ends, bases, addresses[n], at, values
+        )
+        physical[n] = found
+        entries[n] = values[steps - 1] if steps > 0 else u64(0)
+        shifts[n] = shift
+        faults[n] = fault
