@@ -18,7 +18,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload, register_jitable
 
-from phypan.kernels import hashed, segments, tables, words
+from phypan.kernels import hashed, segments, struct_page, tables, words
 from phypan.kernels import leaves as leaves_module
 
 _njit: Any = numba.njit
@@ -79,7 +79,7 @@ def _helpers(module: ModuleType) -> list[Callable[..., Any]]:
     ]
 
 
-for _module in (words, tables, leaves_module, segments, hashed):
+for _module in (words, tables, leaves_module, segments, hashed, struct_page):
     for _function in _helpers(_module):
         register_jitable(_function)
 
@@ -88,3 +88,4 @@ leaves = _njit(cache=True, nogil=True)(leaves_module.leaves)
 hashed_many = _njit(cache=True, nogil=True)(hashed.many)
 hashed_scan = _njit(cache=True, nogil=True)(hashed.scan)
 hashed_occupancy = _njit(cache=True, nogil=True)(hashed.occupancy)
+classify = _njit(cache=True, nogil=True)(struct_page.classify)
