@@ -25,12 +25,18 @@ if TYPE_CHECKING:
     from phypan import pipeline as pipeline
     from phypan.api import analyses as analyses
     from phypan.api import convert as convert
+    from phypan.api import estimate as estimate
+    from phypan.api import join as join
     from phypan.api import open as open
     from phypan.api import plugins as plugins
     from phypan.api import render as render
+    from phypan.api import repair as repair
     from phypan.api import run as run
+    from phypan.api import statistics as statistics
+    from phypan.api import verify as verify
     from phypan.api import writers as writers
     from phypan.assemble import from_ram as from_ram
+    from phypan.conversion import Converted as Converted
     from phypan.dump import Cpu as Cpu
     from phypan.dump import Dump as Dump
     from phypan.dump import cpus_from as cpus_from
@@ -85,8 +91,10 @@ if TYPE_CHECKING:
     from phypan.to_notes import core_notes as core_notes
 
 _HOME = {
-    "api": "analyses convert open plugins render run writers",
+    "api": "analyses convert estimate join open plugins render repair run statistics verify "
+    "writers",
     "assemble": "from_ram",
+    "conversion": "Converted",
     "dump": "Cpu Dump cpus_from",
     "errors": "BadRecord InputError NotInDump OutputError PhypanError PluginError Problem "
     "TranslationFault Unsupported",

@@ -48,6 +48,14 @@ def _source_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--source", "source_name", metavar="NAME", help="Open it as this kind of source."
         ),
         click.option(
+            "--with",
+            "others",
+            metavar="FILE",
+            multiple=True,
+            type=_PATH,
+            help="Another file of a split set; SOURCE is one of them.",
+        ),
+        click.option(
             "--regions",
             metavar="FILE",
             multiple=True,
@@ -72,28 +80,33 @@ def _analysis_command(analysis: phypan.Analysis) -> click.Command:
 
     def run(
         source: Path,
+        others: tuple[Path, ...],
         regions: tuple[Path, ...],
         source_name: str | None,
         hpt: Path | None,
         render: str,
         **options: Any,
     ) -> None:
-        with phypan.open(source, regions=regions, source=source_name, hpt=hpt) as dump:
+        with phypan.open(source, *others, regions=regions, source=source_name, hpt=hpt) as dump:
             rows = phypan.run(dump, analysis.name, **options)
             phypan.render(rows, dump, renderer=render)
 
     params: Callable[..., Any] = run
     for parameter in (*_options(analysis.run), *reversed(list(_arguments(analysis.run)))):
         params = parameter(params)
-    params = click.option(
+    return click.command(analysis.name, help=analysis.help)(_source_options(_render_option(params)))
+
+
+def _render_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """How rows are shown."""
+    return click.option(
         "-r",
         "--render",
         default="table",
         metavar="NAME",
         help="table, json, ...",
         show_default=True,
-    )(params)
-    return click.command(analysis.name, help=analysis.help)(_source_options(params))
+    )(command)
 
 
 def _options(function: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
@@ -185,7 +198,7 @@ class Convert(click.Command):
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Its own parameters, and one for each option of a writer."""
         own = super().get_params(ctx)
-        names = {parameter.name for parameter in own}
+        names = {parameter.name for parameter in own} | {"part", "parts"}  # --split sets these
         for writer in phypan.writers().values():
             for option in _parameters(_options(writer.write)):
                 if option.name not in names:
@@ -202,36 +215,178 @@ def _parameters(decorators: Iterator[Callable[..., Any]]) -> Iterator[click.Para
         yield from command.params
 
 
+_LETTERS = {"c": "zlib", "l": "lzo", "p": "snappy", "z": "zstd"}
+
+
+def _letters(command: Callable[..., Any]) -> Callable[..., Any]:
+    """makedumpfile's letters."""
+    for letter, name in reversed(_LETTERS.items()):
+        text = f"Compressed dump, pages compressed by {name}."
+        command = click.option(f"-{letter}", "codec", flag_value=name, default=None, help=text)(
+            command
+        )
+    for decorate in (
+        click.option("-F", "flattened", is_flag=True, help="Flattened, as for a pipe."),
+        click.option("-E", "elf", is_flag=True, help="ELF vmcore, also of a filtered dump."),
+        click.option(
+            "-d",
+            "dump_level",
+            metavar="LEVEL[,LEVEL...]",
+            type=Levels(),
+            default=(0,),
+            help="Leave out: 1 zeros, 2 cache, 4 private cache, 8 user, 16 free pages, or a sum "
+            "of these. Of several the next is tried when there is no room at one.",
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
+class Levels(click.ParamType):  # type: ignore[type-arg]
+    """One or several dump levels."""
+
+    name = "levels"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """The levels in ascending order of what they leave out, as they were given."""
+        try:
+            return value if isinstance(value, tuple) else tuple(int(n) for n in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a dump level, or several", param, ctx)
+
+
 @cli.command(cls=Convert)
 @_source_options
-@click.argument("target", type=_PATH)
-@click.option("--format", "format_name", default="elf", show_default=True, metavar="NAME")
+@click.argument("target", type=_PATH, required=False)
+@click.option("--format", "format_name", metavar="NAME", help="elf, kdump, ...  [default: elf]")
 @click.option("-f", "--force", is_flag=True, help="Overwrite TARGET.")
+@_letters
+@click.option("--split", metavar="N", type=click.IntRange(1, 1000), default=1,
+              help="Write TARGET.1 to TARGET.N, each with a share of the pages.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Only tell what would be written, by a sample.")
+@click.option("--show-stats", is_flag=True, help="Tell what was left out and written.")
 def convert(
     source: Path,
+    others: tuple[Path, ...],
     regions: tuple[Path, ...],
     source_name: str | None,
     hpt: Path | None,
-    target: Path,
-    format_name: str,
+    target: Path | None,
+    dump_level: tuple[int, ...],
+    split: int,
+    flattened: bool,
     force: bool,
+    dry_run: bool,
+    show_stats: bool,
     **options: Any,
 ) -> None:
-    """Write SOURCE to TARGET in another format: a vmcore for crash, drgn, gdb, libkdumpfile."""
-    with (
-        phypan.open(source, regions=regions, source=source_name, hpt=hpt) as dump,
-        _progress() as progress,
-    ):
-        given = _given(options)
-        phypan.convert(dump, target, format=format_name, force=force, progress=progress, **given)
+    """Write SOURCE to TARGET in another format: for crash, drgn, gdb, libkdumpfile.
+
+    TARGET may be -, for standard output: a flattened dump. With -c, -l, -p, -z or -d it is a
+    compressed dump, else an ELF vmcore.
+    """
+    given = _chosen(**options)
+    if target is None and not dry_run:
+        raise click.UsageError("Missing argument 'TARGET'.")
+    with phypan.open(source, *others, regions=regions, source=source_name, hpt=hpt) as dump:
+        if dry_run or target is None:
+            rows = phypan.estimate(dump, dump_level=dump_level[0], **given)
+            phypan.render(rows, dump)
+            return
+        with _progress() as progress:
+            done = phypan.convert(
+                dump, target, dump_level=dump_level, flattened=flattened, split=split,
+                force=force, progress=progress, **given,
+            )  # fmt: skip
+        if show_stats:
+            phypan.render(phypan.statistics(dump, done), dump, file=sys.stderr)
         _report(dump)
+    _check_complete(done)
+
+
+def _chosen(
+    format_name: str | None, codec: str | None, elf: bool, **options: Any
+) -> dict[str, Any]:
+    """The format and the writer's options: makedumpfile's letters mean a compressed dump."""
+    given = _given(options)
+    if codec is not None:
+        given["compress"] = codec
+    if elf and codec is not None:
+        raise click.UsageError("-E is an ELF vmcore, which is not compressed")
+    if format_name is None and not elf and _asked("dump_level"):
+        given.setdefault("compress", "none")
+    kdump = not elf and not {"compress", "num_threads", "keep_incomplete"}.isdisjoint(given)
+    return {"format": format_name or ("kdump" if kdump else "elf"), **given}
+
+
+def _check_complete(done: phypan.Converted) -> None:
+    """A failure that says what is missing, if something is."""
+    for path, written in zip(done.paths, done.written, strict=True):
+        if not written.complete:
+            why = written.reason or f"{written.damaged} pages cannot be read"
+            raise phypan.OutputError(
+                f"it has {written.pages} pages and is flagged as incomplete: {why}",
+                where=str(path),
+            )
+
+
+@cli.command()
+@click.argument("files", metavar="FILE...", type=_PATH, nargs=-1, required=True)
+@click.argument("target", type=_PATH)
+@click.option("-f", "--force", is_flag=True, help="Overwrite TARGET.")
+def join(files: tuple[Path, ...], target: Path, force: bool) -> None:
+    """Write the files of a split set as one, without compressing anything anew."""
+    with _progress() as progress:
+        done = phypan.join(files, target, force=force, progress=progress)
+    _check_complete(done)
+
+
+@cli.command()
+@_source_options
+@_render_option
+def verify(
+    source: Path,
+    others: tuple[Path, ...],
+    regions: tuple[Path, ...],
+    source_name: str | None,
+    hpt: Path | None,
+    render: str,
+) -> None:
+    """List all that is damaged in a dump, by its checksums where it has them.
+
+    The exit code is 1 if anything is.
+    """
+    with phypan.open(source, *others, regions=regions, source=source_name, hpt=hpt) as dump:
+        with _progress() as progress:
+            found = phypan.verify(dump, progress=progress)
+        phypan.render(found, dump, renderer=render)
+    if any(True for _ in found):
+        raise SystemExit(1)
+
+
+@cli.command()
+@click.argument("files", metavar="FILE...", type=_PATH, nargs=-1, required=True)
+@click.argument("target", type=_PATH)
+@click.option("-f", "--force", is_flag=True, help="Overwrite TARGET.")
+def repair(files: tuple[Path, ...], target: Path, force: bool) -> None:
+    """Write what is left of a damaged dump, so that other tools open it.
+
+    Damaged pages become holes, and TARGET is flagged as incomplete.
+    """
+    with _progress() as progress:
+        phypan.repair(files, target, force=force, progress=progress)
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     """The options that were on the command line: a writer need not know the others."""
-    source = click.get_current_context().get_parameter_source
-    asked = click.core.ParameterSource.COMMANDLINE
-    return {name: value for name, value in options.items() if source(name) is asked}
+    return {name: value for name, value in options.items() if _asked(name)}
+
+
+def _asked(name: str) -> bool:
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE
 
 
 def _report(dump: phypan.Dump) -> None:

@@ -13,6 +13,7 @@ from phypan.errors import BadRecord, NotInDump, PhypanError, Problem
 from phypan.formats import kdump
 from phypan.formats.kdump import Descriptor, Kdump
 from phypan.pagestate import PageMask, PageState
+from phypan.pagestore import StoredPage
 from phypan.stores import Store
 
 MAX_FRAMES = 1 << 36  # 256 TiB of 4K pages, more than any POWER machine has
@@ -135,12 +136,24 @@ class KdumpSet:
     def page(self, number: int) -> bytes:
         """The page of a frame; NotInDump if it is damaged."""
         found, data = self.stored_page(number)
-        if found.is_zeros:
-            return self._zeros
+        return self._zeros if found.is_zeros else self._expanded(number, found, data)
+
+    def _expanded(self, number: int, found: Descriptor, data: memoryview) -> bytes:
         try:
             return self._decompressor(found.flags)(data, self.head.block_size)
         except BadRecord as error:
             raise self._damaged(number, error.what) from error
+
+    def check(self, number: int) -> None:
+        """NotInDump if a page is damaged: by its checksum, else by decompressing it."""
+        found, data = self.stored_page(number)
+        if found.checksum is None:
+            self._expanded(number, found, data)
+
+    def as_stored(self, number: int) -> StoredPage:
+        """The page of a frame as it is stored; NotInDump if it is damaged."""
+        found, data = self.stored_page(number)
+        return StoredPage(found.flags, data, found.is_zeros or self.is_zero(number))
 
     def _decompressor(self, flags: int) -> Decompress:
         if not hasattr(self._threads, "decompressors"):

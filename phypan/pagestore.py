@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from phypan.errors import InputError
 
@@ -30,6 +30,14 @@ class PageReader(Protocol):
     def close(self) -> None:
         """Give back what it holds."""
         ...
+
+
+class StoredPage(NamedTuple):
+    """A page as it is stored in a KDUMP file; `flags` as in a page descriptor."""
+
+    flags: int
+    data: memoryview
+    zeros: bool
 
 
 class PageStore:
@@ -82,9 +90,12 @@ class PageStore:
         while buffer:
             number, inside = divmod(offset, self.page_size)
             count = min(self.page_size - inside, len(buffer))
-            with self._lock:
-                page = self._cache.get(number)
-            page = self._reader.page(number) if page is None else page
+            if count < self.page_size:
+                page = self._page(number)
+            else:
+                with self._lock:
+                    kept = self._cache.get(number)
+                page = self._reader.page(number) if kept is None else kept
             buffer[:count] = page[inside : inside + count]
             buffer, offset = buffer[count:], offset + count
 
@@ -102,6 +113,16 @@ class PageStore:
             raise InputError(
                 f"bytes {offset:#x} to {offset + size:#x} of {self.size:#x}", where=self.name
             )
+
+    def check(self, number: int) -> None:
+        """NotInDump if a page is damaged, as far as that can be told."""
+        ask = getattr(self._reader, "check", None)
+        (ask or self._reader.page)(number)
+
+    def as_stored(self, number: int) -> StoredPage | None:
+        """A page as it is stored, if the reader can tell; NotInDump if it is damaged."""
+        ask = getattr(self._reader, "as_stored", None)
+        return None if ask is None else ask(number)
 
     def close(self) -> None:
         """Close what the pages are read from."""

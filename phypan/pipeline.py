@@ -16,11 +16,13 @@ from itertools import islice
 
 from phypan import bits
 from phypan.bits import Bits
-from phypan.codecs import Codec
+from phypan.codecs import Codec, crc32
 from phypan.errors import NotInDump
+from phypan.formats.kdump import RAW, checksum
 from phypan.memory import Hole, Memory
 from phypan.packing import Packed, Packer, packer
 from phypan.pagestate import PageState
+from phypan.pagestore import PageStore
 from phypan.stores import Store
 
 BATCH = 2 << 20  # bytes of pages that a thread works on at a time
@@ -50,16 +52,23 @@ def threads_here() -> int:
 
 
 def compressed(
-    memory: Memory, stored: Bits, page_size: int, codec: Codec, *, threads: int = 0
+    memory: Memory,
+    stored: Bits,
+    page_size: int,
+    codec: Codec,
+    *,
+    keep: bool = False,
+    threads: int = 0,
 ) -> Generator[Batch, None, None]:
     """Batches of the pages whose bits are set in `stored`, in ascending order.
 
     A page of which only a part is in memory has zeros in the place of the rest.
 
+    keep     pages that are stored already are taken as they are; `codec` is for the others
     threads  that compress at the same time; 0 for one on each processor
     """
     threads = threads or threads_here()
-    workers = _Workers(memory, page_size, codec)
+    workers = (_Keepers if keep else _Workers)(memory, page_size, codec)
     pool = ThreadPoolExecutor(threads, "phypan")
     waiting: deque[Future[_Work]] = deque()
     try:
@@ -151,6 +160,55 @@ class _Workers:
                 return
             for page in range(count):  # one of them is damaged: which one is found by itself
                 self._read(first + page, 1, pages, index + page, known, damaged)
+
+
+class _Keepers(_Workers):
+    """Takes pages as they are stored; what is stored in another way is packed."""
+
+    def work(self, runs: Runs) -> _Work:
+        """The pages of `runs`."""
+        with self._lock:
+            work = self._idle.pop() if self._idle else None
+        work = work or _Work(self._codec, self._page_size)
+        pfns, rows, damaged = [], [], {}
+        for pfn in (pfn for first, count in runs for pfn in range(first, first + count)):
+            pfns.append(pfn)
+            try:
+                rows.append(self._kept(pfn) or self._packed(pfn, work))
+            except NotInDump as error:
+                damaged[pfn] = error.why
+                rows.append((0, RAW, 0, b""))
+        sizes, flags, checksums, data = zip(*rows, strict=True)
+        packed = Packed(sizes, flags, checksums, memoryview(b"".join(data)))
+        work.batch = Batch(pfns, packed, damaged)
+        return work
+
+    def _kept(self, pfn: int) -> _Row | None:
+        """A page as it is stored, if the store of all of it can tell."""
+        size = self._page_size
+        piece = self._memory.at(pfn * size)
+        if isinstance(piece, Hole) or piece.size < size or not isinstance(piece.store, PageStore):
+            return None
+        number, inside = divmod(piece.offset, size)
+        if inside or piece.store.page_size != size:
+            return None
+        found = piece.store.as_stored(number)
+        if found is None:
+            return None
+        count = len(found.data)
+        checked = checksum(pfn, count, found.flags, crc32()(found.data))
+        return (0, RAW, checked, b"") if found.zeros else (count, found.flags, checked, found.data)
+
+    def _packed(self, pfn: int, work: _Work) -> _Row:
+        """A page, packed by itself."""
+        known = bytearray(1)
+        buffer = memoryview(work.pages)[: self._page_size]
+        fill(self._memory, pfn * self._page_size, buffer, self._page_size, memoryview(known))
+        sizes, flags, checksums, data = work.packer(work.pages, [pfn], known)
+        return int(sizes[0]), int(flags[0]), int(checksums[0]), bytes(data)
+
+
+_Row = tuple[int, int, int, bytes | memoryview]  # of one page: size, flags, checksum, data
 
 
 def fill(

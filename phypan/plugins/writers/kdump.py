@@ -33,7 +33,7 @@ from phypan.formats import elfcore, kdump, ppc_notes
 from phypan.formats.elfcore import Note
 from phypan.formats.kdump import Kdump, Part, Seal
 
-Compression = Literal["zlib", "lzo", "snappy", "zstd", "none"]
+Compression = Literal["zlib", "lzo", "snappy", "zstd", "none", "keep"]
 PAGE_OFFSET = 0xC000000000000000  # effective address of physical address 0 in the linear map
 
 
@@ -52,17 +52,19 @@ def write(
     """Write the pages of `dump`, or the `part`th of `parts` shares of them.
 
     registers        as of an ELF vmcore: what NT_PRSTATUS gets
-    compress         zlib, lzo, snappy, zstd or none; what does not get smaller is stored as it is
+    compress         zlib, lzo, snappy, zstd or none; what does not get smaller is stored as it is.
+                     keep: as pages are stored already, else zlib
     num_threads      threads that compress; 0 for one on each processor
     keep_incomplete  when interrupted, or when space runs out, finish the file with the pages that
                      it has, and flag it as incomplete
     """
     job = _Job(dump, output, registers, part, parts)
-    codec = codecs.named(compress)
+    keep = compress == "keep"
+    codec = codecs.named("zlib" if keep else compress)
     job.write_head()
     reason = ""
     pages = pipeline.compressed(
-        dump.memory, job.mine, job.head.block_size, codec, threads=num_threads
+        dump.memory, job.mine, job.head.block_size, codec, keep=keep, threads=num_threads
     )
     try:
         for batch in pages:
