@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from phypan.errors import Problem as Problem
     from phypan.errors import TranslationFault as TranslationFault
     from phypan.errors import Unsupported as Unsupported
+    from phypan.filter import present_pages as present_pages
     from phypan.from_notes import CoreNotes as CoreNotes
     from phypan.from_notes import dump_from_notes as dump_from_notes
     from phypan.from_notes import read_core_notes as read_core_notes
@@ -67,6 +68,8 @@ if TYPE_CHECKING:
     from phypan.pagestate import PageMask as PageMask
     from phypan.pagestate import PageState as PageState
     from phypan.pagestore import PageStore as PageStore
+    from phypan.pagetypes import PageTypes as PageTypes
+    from phypan.pagetypes import page_type as page_type
     from phypan.regions import read_regions as read_regions
     from phypan.rows import Address as Address
     from phypan.rows import Bytes as Bytes
@@ -89,6 +92,8 @@ if TYPE_CHECKING:
     from phypan.stores import Store as Store
     from phypan.to_notes import NoteRegisters as NoteRegisters
     from phypan.to_notes import core_notes as core_notes
+    from phypan.zones import Node as Node
+    from phypan.zones import nodes as nodes
 
 _HOME = {
     "api": "analyses convert estimate join open plugins render repair run statistics verify "
@@ -98,12 +103,14 @@ _HOME = {
     "dump": "Cpu Dump cpus_from",
     "errors": "BadRecord InputError NotInDump OutputError PhypanError PluginError Problem "
     "TranslationFault Unsupported",
+    "filter": "present_pages",
     "from_notes": "CoreNotes dump_from_notes read_core_notes",
     "hooks": "Analysis Input Renderer Source Writer Written hookimpl",
     "kdumpset": "KdumpSet",
     "memory": "Extent Hole Memory without_overlaps",
     "pagestate": "PageMask PageState",
     "pagestore": "PageStore",
+    "pagetypes": "PageTypes page_type",
     "regions": "read_regions",
     "rows": "Address Bytes Hex Pages Rows Show",
     "sinks": "Output Progress",
@@ -113,6 +120,7 @@ _HOME = {
     "spaces.space": "MappedRange Protection Space Step Translation",
     "stores": "BytesStore FileStore Store",
     "to_notes": "NoteRegisters core_notes",
+    "zones": "Node nodes",
 }
 _PLACES = {name: module for module, names in _HOME.items() for name in names.split()}
 _MODULES = ("bits", "codecs", "formats", "identify", "packing", "pipeline")

@@ -8,10 +8,9 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from phypan import checking, conversion, manager, reports
-from phypan.conversion import Converted
+from phypan import manager
 from phypan.dump import Dump
 from phypan.errors import InputError, PluginError, Unsupported, os_errors
 from phypan.hooks import Analysis, Input, Source, Writer
@@ -20,6 +19,9 @@ from phypan.memory import MemoryStore
 from phypan.rows import Rows
 from phypan.sinks import Progress, no_progress
 from phypan.stores import FileStore, Store, spooled
+
+if TYPE_CHECKING:  # formats' declarations take time to import: that is done where it is needed
+    from phypan.conversion import Converted
 
 _HEAD = 4096
 _MAX_ENVELOPES = 8
@@ -192,6 +194,8 @@ def convert(
                 opened, target, format=format, force=force, dump_level=dump_level,
                 flattened=flattened, split=split, progress=progress, **options,
             )  # fmt: skip
+    from phypan import conversion
+
     return conversion.run(
         dump,
         manager.named(registry().writers, format, "format"),
@@ -228,6 +232,8 @@ def verify(dump: Dump, *, progress: Progress = no_progress) -> Rows:
     Where a file has phypan's checksums they are compared. Else everything is looked at that can
     be: headers, descriptors, bitmaps, compressed streams, segments that leave the file.
     """
+    from phypan import checking
+
     return Rows("verify", checking.Finding, tuple(checking.findings(dump, progress)))
 
 
@@ -244,6 +250,8 @@ def repair(
 
     paths  the file, or all files of a split set
     """
+    from phypan import checking
+
     with open(*paths) as dump:
         damage = list(checking.damaged(dump, progress))
         dump.incomplete = dump.incomplete or bool(damage or dump.problems)
@@ -257,6 +265,8 @@ def estimate(dump: Dump, *, format: str = "elf", dump_level: int = 0, **options:
 
     Nothing is written: a sample of the pages is compressed.
     """
+    from phypan import conversion, reports
+
     writer = manager.named(registry().writers, format, "format")
     conversion.check_options(writer, options)
     rows = reports.estimate(dump, writer, dump_level, options)
@@ -265,6 +275,8 @@ def estimate(dump: Dump, *, format: str = "elf", dump_level: int = 0, **options:
 
 def statistics(dump: Dump, done: Converted) -> Rows:
     """What a conversion of `dump` left out and wrote."""
+    from phypan import reports
+
     return Rows("statistics", reports.ReportRow, reports.statistics(dump, done))
 
 

@@ -14,7 +14,7 @@ from phypan.errors import Problem, Unsupported
 from phypan.kernels import modes
 from phypan.memory import Hole, Memory
 from phypan.pagestate import PageMask, PageState
-from phypan.pagetypes import MAX_LEVEL, PageTypes, left_out, type_of
+from phypan.pagetypes import MAX_LEVEL, PageTypes, left_out, page_type
 
 ZERO = 1  # of a dump level: pages of zeros, which are told by their content
 _BY_STRUCT_PAGE = MAX_LEVEL & ~ZERO
@@ -58,15 +58,15 @@ def filtered(dump: Dump, level: int, *, shortest: int = 1) -> Filtered:
         return Filtered(replace(result, dump_level=dump.dump_level | level & ZERO))
     if shortest > 1:
         _keep_short_runs(planes, shortest, frames)
-    here = present(dump.memory, dump.page_size)
+    here = present_pages(dump.memory, dump.page_size)
     counts: Counter[str] = Counter()
     for code, plane in planes.items():
-        counts[type_of(code).name] += bits.count(bits.both(plane, here))
+        counts[page_type(code).name] += bits.count(bits.both(plane, here))
     result.memory = dump.memory.masked(_mask(planes, dump.page_size, frames, level))
     return Filtered(result, dict(counts))
 
 
-def present(memory: Memory, page_size: int) -> bytearray:
+def present_pages(memory: Memory, page_size: int) -> bytearray:
     """A bit for each page of which any part is there."""
     frames = -(-memory.end // page_size)
     found = bytearray(-(-frames // 8))
@@ -132,7 +132,7 @@ def _mask(planes: dict[int, bytearray], page_size: int, frames: int, level: int)
     for plane in planes.values():
         remaining = bits.without(remaining, plane)
     reasons = [
-        (plane, PageState.EXCLUDED, f"{type_of(code).name} page, left out by dump level {level}")
+        (plane, PageState.EXCLUDED, f"{page_type(code).name} page, left out by dump level {level}")
         for code, plane in planes.items()
     ]
     return PageMask(page_size, remaining, reasons)

@@ -25,7 +25,7 @@ GROUP = "phypan"
 _BUILT_IN: Mapping[str, tuple[str, ...]] = {
     "sources": ("ram", "directory", "elf", "kdump", "flattened"),
     "writers": ("elf", "kdump"),
-    "analyses": ("info", "vtop", "ptov", "maps", "hpt", "hptesave"),
+    "analyses": ("info", "pages", "explain", "vtop", "ptov", "maps", "hpt", "hptesave"),
     "renderers": ("table", "json"),
 }
 _KINDS: Mapping[str, type] = {

@@ -52,7 +52,7 @@ UNKNOWN_TYPE = PageType("unknown", 0)
 MAX_LEVEL = 31
 
 
-def type_of(code: int) -> PageType:
+def page_type(code: int) -> PageType:
     """The type behind a code: of a poisoned page that it is poisoned, whatever else it is."""
     if code == UNKNOWN:
         return UNKNOWN_TYPE
@@ -61,7 +61,7 @@ def type_of(code: int) -> PageType:
 
 def left_out(code: int, level: int) -> bool:
     """Whether pages of a type are left out at a dump level."""
-    kind = type_of(code)
+    kind = page_type(code)
     return kind.always or bool(kind.level & level)
 
 

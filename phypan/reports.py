@@ -10,7 +10,7 @@ from typing import Any
 from phypan import bits, codecs, pipeline
 from phypan.conversion import Converted
 from phypan.dump import Dump
-from phypan.filter import filtered, present
+from phypan.filter import filtered, present_pages
 from phypan.formats import kdump
 from phypan.hooks import Writer
 from phypan.packing import packer
@@ -32,7 +32,7 @@ class ReportRow:
 def statistics(dump: Dump, done: Converted) -> Iterator[ReportRow]:
     """What a conversion left out and what it wrote."""
     size = dump.page_size
-    here = bits.count(present(dump.memory, size))
+    here = bits.count(present_pages(dump.memory, size))
     yield ReportRow("pages of the dump", here, here * size)
     yield from _excluded(done.excluded, size)
     zeros = sum(written.zeros for written in done.written)
@@ -59,7 +59,7 @@ def estimate(
     """What a conversion would leave out and write, by compressing a sample of the pages."""
     size = dump.page_size
     chosen = filtered(dump, level, shortest=writer.merges)
-    stored = present(chosen.dump.memory, size)
+    stored = present_pages(chosen.dump.memory, size)
     pages = bits.count(stored)
     yield ReportRow("pages of the dump", pages + sum(chosen.counts.values()))
     yield from _excluded(chosen.counts, size)
