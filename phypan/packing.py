@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple, Protocol
 
 from phypan import codecs
@@ -24,12 +25,14 @@ class Packed(NamedTuple):
     flags      the compression of each page (formats.kdump)
     checksums  formats.kdump.checksum() of each page, where one of zeros is stored as it is
     data       the stored bytes, one page behind the other; gone with the packer's next call
+    zeros      how many of the pages are zeros
     """
 
     sizes: Any
     flags: Any
     checksums: Any
     data: memoryview
+    zeros: int = 0
 
 
 def descriptors(
@@ -44,15 +47,26 @@ def descriptors(
     import numpy as np
 
     sizes = packed.sizes
-    zero = sizes == 0
+    table = np.empty(len(sizes), _dtype(order))
+    offsets = table["offset"]
+    np.subtract(np.cumsum(sizes), sizes - position, out=offsets, casting="unsafe")
+    table["size"], table["flags"] = sizes, packed.flags
+    table["page_flags"] = packed.checksums
+    table["page_flags"] |= CHECKED << 32
+    if packed.zeros:
+        zero = sizes == 0
+        offsets[zero], table["size"][zero] = zeros_at, page_size
+        table["page_flags"][zero] = packed.checksums[zero] | CHECKED_ZERO << 32
+    return table.tobytes()
+
+
+@cache
+def _dtype(order: ByteOrder) -> Any:
+    import numpy as np
+
     mark = STRUCT_ORDER[order]
     fields = {"offset": "i8", "size": "u4", "flags": "u4", "page_flags": "u8"}
-    table = np.empty(len(sizes), [(name, mark + kind) for name, kind in fields.items()])
-    table["offset"] = np.where(zero, zeros_at, position + np.cumsum(sizes) - sizes)
-    table["size"] = np.where(zero, page_size, sizes)
-    table["flags"] = packed.flags
-    table["page_flags"] = np.where(zero, CHECKED_ZERO << 32, CHECKED << 32) | packed.checksums
-    return table.tobytes()
+    return np.dtype([(name, mark + kind) for name, kind in fields.items()])
 
 
 def _descriptors(
@@ -117,7 +131,9 @@ class _Compiled:
             *self._results, self._out,
         )  # fmt: skip
         sizes, flags, checksums = (result[:count] for result in self._results)
-        return Packed(sizes, flags, checksums, self._data[:held])
+        return Packed(
+            sizes, flags, checksums, self._data[:held], count - int(np.count_nonzero(sizes))
+        )
 
 
 class _Plain:
@@ -140,7 +156,7 @@ class _Plain:
             else:
                 rows.append(self._stored(pfn, view[at : at + size]))
         sizes, flags, checksums, data = zip(*rows, strict=True) if rows else ((), (), (), ())
-        return Packed(sizes, flags, checksums, memoryview(b"".join(data)))
+        return Packed(sizes, flags, checksums, memoryview(b"".join(data)), sizes.count(0))
 
     def _stored(self, pfn: int, page: memoryview) -> tuple[int, int, int, bytes]:
         stored = self._compress(page) if self._flag != RAW else b""

@@ -179,7 +179,7 @@ class _Keepers(_Workers):
                 damaged[pfn] = error.why
                 rows.append((0, RAW, 0, b""))
         sizes, flags, checksums, data = zip(*rows, strict=True)
-        packed = Packed(sizes, flags, checksums, memoryview(b"".join(data)))
+        packed = Packed(sizes, flags, checksums, memoryview(b"".join(data)), sizes.count(0))
         work.batch = Batch(pfns, packed, damaged)
         return work
 
@@ -204,8 +204,8 @@ class _Keepers(_Workers):
         known = bytearray(1)
         buffer = memoryview(work.pages)[: self._page_size]
         fill(self._memory, pfn * self._page_size, buffer, self._page_size, memoryview(known))
-        sizes, flags, checksums, data = work.packer(work.pages, [pfn], known)
-        return int(sizes[0]), int(flags[0]), int(checksums[0]), bytes(data)
+        one = work.packer(work.pages, [pfn], known)
+        return int(one.sizes[0]), int(one.flags[0]), int(one.checksums[0]), bytes(one.data)
 
 
 _Row = tuple[int, int, int, bytes | memoryview]  # of one page: size, flags, checksum, data

@@ -69,7 +69,7 @@ def write(
     try:
         for batch in pages:
             job.write_batch(batch)
-            progress(job.done * job.head.block_size, job.total * job.head.block_size)
+            progress(job.done * dump.page_size, job.total * dump.page_size)
     except (KeyboardInterrupt, OutputError) as error:
         if not keep_incomplete:
             raise
@@ -103,6 +103,7 @@ class _Job:
             self.head = replace(self.head, split=(first, last))
             self.mine = _only(stored, first, last)
             self.total = bits.count(self.mine)
+        self._descriptors_at = self.head.descriptors_at
         self._position = self.head.descriptors_at + self.total * kdump.DESCRIPTOR_SIZE
         self._zeros_at = 0  # until there is a page of zeros
         self.done, self._zeros = 0, 0
@@ -129,21 +130,16 @@ class _Job:
     def write_batch(self, batch: pipeline.Batch) -> None:
         """The descriptors and the data of some pages."""
         packed, size = batch.packed, self.head.block_size
-        if not self._zeros_at and min(packed.sizes) == 0:
+        if packed.zeros and not self._zeros_at:
             self._output.write_at(self._position, bytes(size))
             self._zeros_at, self._position = self._position, self._position + size
-        table = bytearray(
-            packing.descriptors(self.head.order, packed, size, self._position, self._zeros_at)
-        )
-        for pfn in batch.damaged:
-            at = batch.pfns.index(pfn) * kdump.DESCRIPTOR_SIZE
-            table[at : at + kdump.DESCRIPTOR_SIZE] = bytes(kdump.DESCRIPTOR_SIZE)
-        at = self.head.descriptors_at + self.done * kdump.DESCRIPTOR_SIZE
+        table = packing.descriptors(self.head.order, packed, size, self._position, self._zeros_at)
         self._output.write_at(self._position, packed.data)
-        self._output.write_at(at, table)
+        self._output.write_at(self._descriptors_at, _blanked(table, batch))
+        self._descriptors_at += len(table)
         self._position += len(packed.data)
         self._damaged.update(batch.damaged)
-        self._zeros += sum(1 for stored in packed.sizes if not stored) - len(batch.damaged)
+        self._zeros += packed.zeros - len(batch.damaged)
         self.done += len(batch.pfns)
 
     def finish(self, reason: str) -> Written:
@@ -166,6 +162,17 @@ class _Job:
         return Written(
             self.done - damaged, self._zeros, damaged, self._position, not missing, reason
         )
+
+
+def _blanked(table: bytes, batch: pipeline.Batch) -> bytes:
+    """The descriptors without those of damaged pages."""
+    if not batch.damaged:
+        return table
+    result = bytearray(table)
+    for pfn in batch.damaged:
+        at = batch.pfns.index(pfn) * kdump.DESCRIPTOR_SIZE
+        result[at : at + kdump.DESCRIPTOR_SIZE] = bytes(kdump.DESCRIPTOR_SIZE)
+    return bytes(result)
 
 
 @dataclass
