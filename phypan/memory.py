@@ -244,7 +244,22 @@ class Memory:
             for offset, length in piece.store.data(piece.offset, piece.size):
                 for at in range(offset, offset + length, size):
                     count = min(size + overlap, stop - at)
-                    yield piece.start + at - piece.offset, piece.store.view(at, count)
+                    for place, data in _readable(piece.store, at, count):
+                        yield piece.start + place - piece.offset, data
+
+
+def _readable(store: Store, offset: int, size: int) -> Iterator[tuple[int, memoryview]]:
+    """(offset, bytes) of what can be read of a range: all of it, but for what is damaged."""
+    try:
+        yield offset, store.view(offset, size)
+    except NotInDump:
+        half = size // 2
+        if half >= _SMALLEST:
+            yield from _readable(store, offset, half)
+            yield from _readable(store, offset + half, size - half)
+
+
+_SMALLEST = 2048  # bytes: less than any page, which is damaged as a whole
 
 
 class MemoryStore:
