@@ -164,10 +164,29 @@ def test_a_checksum_says_of_which_page_and_how_stored() -> None:
     assert len({kdump.checksum(pfn, 6, 1, crc) for pfn in range(1000)}) == 1000
 
 
-@given(st.integers(0, (1 << 32) - 1), st.integers(0, 127))
-def test_a_seal_knows_when_it_is_damaged(head: int, bit: int) -> None:
-    data = bytearray(Seal(head).write())
-    assert Seal.read(data) == Seal(head)
+@given(st.integers(0, (1 << 32) - 1), st.integers(0, (1 << 32) - 1), st.integers(0, 159))
+def test_a_seal_knows_when_it_is_damaged(head: int, split: int, bit: int) -> None:
+    data = bytearray(Seal(head, split).write())
+    assert Seal.read(data) == Seal(head, split)
     data[bit // 8] ^= 1 << bit % 8
     with pytest.raises(BadRecord):
         Seal.read(data)
+
+
+def test_a_seal_holds_when_makedumpfile_has_joined_the_files() -> None:
+    part = KdumpFile({3: (bytes(4096), RAW)}, page_size=4096, notes=b"n" * 400, split=(0, 0x80))
+    at = 4096 + 104 + 100
+
+    def reader(data: bytes | bytearray):
+        return lambda low, size: data[low : low + size]
+
+    sealed = kdump.seal(_read(part.write()), at, reader(part.write()))
+    for other, holds in (((0, 0x81), False), ((0x80, 0x100), False), (None, True)):
+        part.split = other
+        data = part.write()
+        assert sealed.holds(_read(data), at, reader(data)) is holds
+    damaged = bytearray(data)
+    for place in (0, 500, 4096 + 8, 4096 + 104, 2 * 4096, 4 * 4096 - 1):
+        damaged[place] ^= 1
+        assert not sealed.holds(_read(data), at, reader(damaged))
+        damaged[place] ^= 1

@@ -121,8 +121,7 @@ def _sealed(store: Store, head: Kdump, notes: CoreNotes) -> bool:
     where, meaning = f"{store.name}, headers", "its pages are checked one by one"
     try:
         seal = Seal.read(data[place : place + kdump.SEAL_SIZE] if place >= 0 else b"")
-        told = kdump.head_checksum(head, head.notes.offset + place, store.view)
-        if seal.head != told:
+        if not seal.holds(head, head.notes.offset + place, store.view):
             what = "the checksum of headers, notes and bitmaps is wrong"
             notes.problems.append(Problem(what, where, meaning))
     except BadRecord as error:

@@ -31,7 +31,7 @@ from phypan import (
 )
 from phypan.formats import elfcore, kdump, ppc_notes
 from phypan.formats.elfcore import Note
-from phypan.formats.kdump import Kdump, Part, Seal
+from phypan.formats.kdump import Kdump, Part
 
 Compression = Literal["zlib", "lzo", "snappy", "zstd", "none", "keep"]
 PAGE_OFFSET = 0xC000000000000000  # effective address of physical address 0 in the linear map
@@ -121,7 +121,7 @@ class _Job:
         bitmaps = [(head.bitmaps_at, self._memory)]
         bitmaps.append((head.bitmaps_at + head.bitmap_size, self._stored))
         pieces = _Pieces([(0, start), *bitmaps])
-        seal = Seal(kdump.head_checksum(head, self._seal_at, pieces.read)).write()
+        seal = kdump.seal(head, self._seal_at, pieces.read).write()
         start[self._seal_at : self._seal_at + len(seal)] = seal
         output.write_at(0, start)
         for offset, bitmap in bitmaps:
