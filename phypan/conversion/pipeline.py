@@ -16,14 +16,16 @@ from itertools import islice
 
 from phypan.errors import NotInDump
 from phypan.extents import Hole
-from phypan.formats.kdump import RAW, checksum
+from phypan.formats.kdump import RAW
+from phypan.formats.kdump_descriptors import checksum
 from phypan.memory import Memory
 from phypan.pages import bits
 from phypan.pages.bits import Bits
-from phypan.pages.codecs import Codec, crc32
+from phypan.pages.codec import Codec
 from phypan.pages.packing import Packed, Packer, packer
 from phypan.pages.state import PageState
 from phypan.pages.store import PageStore
+from phypan.pages.zlib_codec import crc32
 from phypan.stores import Store
 
 BATCH = 2 << 20  # bytes of pages that a thread works on at a time

@@ -12,37 +12,22 @@ makedumpfile diskdump_mod.h, makedumpfile.h and IMPLEMENTATION; crash diskdump.h
 Of a split set each file has all headers and bitmaps, and the descriptors and data of the page
 frames from start_pfn to end_pfn.
 
-phypan puts checksums where other tools leave zeros: `checksum` of a page into `page_flags` of its
-descriptor, and one of all that is before the descriptors into a note (see Seal).
+phypan puts checksums where other tools leave zeros: of a page into its descriptor
+(kdump_descriptors), and of all that is before the descriptors into a note (kdump_seal).
 """
 
 from __future__ import annotations
 
-import struct
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
-from construct import Bytes as RawBytes
-from construct import (
-    Const,
-    Int32sb,
-    Int32sl,
-    Int32ub,
-    Int32ul,
-    Int64sb,
-    Int64sl,
-    Int64ub,
-    Int64ul,
-    Padded,
-)
+from construct import Padded
 from construct import Struct as Record
 
 from phypan.errors import BadRecord, Problem
+from phypan.formats._kdump_records import HEADER, MAGIC
 from phypan.formats._records import STRUCT_ORDER, ByteOrder, Bytes, align, build, parse
 
-MAGIC = b"KDUMP   "
 VERSION = 6
 HEADER_SIZE, SUB_HEADER_SIZE = 464, 104
 PAGE_SIZES = (4096, 16384, 65536, 262144)
@@ -55,68 +40,6 @@ EXCLUDED_VMEMMAP = 0x10
 COMPRESSIONS = {RAW: "none", ZLIB: "zlib", LZO: "lzo", SNAPPY: "snappy", ZSTD: "zstd"}
 
 DESCRIPTOR_SIZE = 24
-# offset in the file (0: the page is missing), size of what is stored, flags, page_flags
-DESCRIPTOR = {order: struct.Struct(f"{mark}qIIQ") for order, mark in STRUCT_ORDER.items()}
-# High half of page_flags where the low half is the page's checksum: "phyp", or "phyz" of a page
-# of zeros, which all share one stored page.
-CHECKED, CHECKED_ZERO = 0x70687970, 0x7068797A
-
-NT_SEAL = 0x50485007  # type of the PHYPAN note that holds a Seal
-_SEAL = struct.Struct(">8sIII")
-SEAL_MAGIC = b"PHYPSEAL"
-
-
-def _header(order: ByteOrder) -> Record:
-    big = order == "big"
-    s32, u32, s64 = (Int32sb, Int32ub, Int64sb) if big else (Int32sl, Int32ul, Int64sl)
-    return Record(
-        "signature" / Const(MAGIC),
-        "header_version" / s32,
-        "sysname" / RawBytes(65),  # struct new_utsname
-        "nodename" / RawBytes(65),
-        "release" / RawBytes(65),
-        "version" / RawBytes(65),
-        "machine" / RawBytes(65),  # ppc64 or ppc64le; QEMU writes Unknown
-        "domainname" / RawBytes(65),
-        "padding" / RawBytes(6),
-        "tv_sec" / s64,  # when it crashed
-        "tv_usec" / s64,
-        "status" / u32,
-        "block_size" / s32,  # the kernel's page size
-        "sub_hdr_size" / s32,  # in blocks
-        "bitmap_blocks" / u32,  # in blocks, of both bitmaps
-        "max_mapnr" / u32,
-        "total_ram_blocks" / u32,
-        "device_blocks" / u32,
-        "written_blocks" / u32,
-        "current_cpu" / u32,
-        "nr_cpus" / s32,
-    )
-
-
-def _sub_header(order: ByteOrder) -> Record:
-    big = order == "big"
-    s32, u64, s64 = (Int32sb, Int64ub, Int64sb) if big else (Int32sl, Int64ul, Int64sl)
-    return Record(
-        "phys_base" / u64,
-        "dump_level" / s32,  # from header version 1 on
-        "split" / s32,  # 2
-        "start_pfn" / u64,
-        "end_pfn" / u64,
-        "offset_vmcoreinfo" / s64,  # 3
-        "size_vmcoreinfo" / u64,
-        "offset_note" / s64,  # 4
-        "size_note" / u64,
-        "offset_eraseinfo" / s64,  # 5
-        "size_eraseinfo" / u64,
-        "start_pfn_64" / u64,  # 6
-        "end_pfn_64" / u64,
-        "max_mapnr_64" / u64,
-    )
-
-
-_HEADER = {order: _header(order) for order in STRUCT_ORDER}
-_SUB_HEADER = {order: _sub_header(order) for order in STRUCT_ORDER}
 _UTSNAME = ("sysname", "nodename", "release", "version", "machine", "domainname")
 ReadAt = Callable[[int, int], Bytes]  # (file offset, size) -> that many bytes
 
@@ -211,7 +134,7 @@ def read(read_at: ReadAt, size: int) -> Kdump:
     order = byte_order(head)
     if order is None:
         raise BadRecord("not a KDUMP file of a 64-bit machine", where=WHERE)
-    header = parse(_HEADER[order], head, WHERE)
+    header = parse(HEADER[order], head, WHERE)
     block = header.block_size
     if block not in PAGE_SIZES:
         raise BadRecord(f"a block size of {block}, which no kernel for POWER has", where=WHERE)
@@ -232,7 +155,7 @@ def read(read_at: ReadAt, size: int) -> Kdump:
     if header.sub_hdr_size == 0:
         return base
     sub = parse(
-        Padded(SUB_HEADER_SIZE, _SUB_HEADER[order]), read_at(block, SUB_HEADER_SIZE), SUB_WHERE
+        Padded(SUB_HEADER_SIZE, SUB_HEADER[order]), read_at(block, SUB_HEADER_SIZE), SUB_WHERE
     )
     return _checked(_with_sub_header(base, sub), size)
 
@@ -334,139 +257,4 @@ def write_head(kdump: Kdump) -> tuple[bytes, bytes]:
         "offset_eraseinfo": kdump.eraseinfo.offset, "size_eraseinfo": kdump.eraseinfo.size,
         "start_pfn_64": first, "end_pfn_64": behind, "max_mapnr_64": kdump.max_mapnr,
     }  # fmt: skip
-    return build(_HEADER[kdump.order], header), build(_SUB_HEADER[kdump.order], sub)
-
-
-class Descriptor(NamedTuple):
-    """Where a page is stored: `size` bytes at `offset`, compressed as `flags` say.
-
-    An offset of 0 means that the page is missing from an incomplete file.
-    """
-
-    offset: int
-    size: int
-    flags: int
-    page_flags: int = 0
-
-    @property
-    def checksum(self) -> int | None:
-        """What `checksum` must give for the page; None where there is none."""
-        told = self.page_flags >> 32 in (CHECKED, CHECKED_ZERO)
-        return self.page_flags & 0xFFFFFFFF if told else None
-
-    @property
-    def is_zeros(self) -> bool:
-        """Whether it is marked as leading to the page of zeros."""
-        return self.page_flags >> 32 == CHECKED_ZERO
-
-    def fault(self, block_size: int, size: int) -> str | None:
-        """What is wrong with it in a file of `size` bytes; None if nothing is."""
-        if self.offset == 0:
-            return "it is missing from the file, which was not finished"
-        if self.flags not in COMPRESSIONS:
-            return f"flags {self.flags:#x} in its descriptor, which no compression has"
-        whole = self.size == block_size
-        if self.size > block_size or self.size == 0 or (self.flags == RAW and not whole):
-            return f"{self.size:#x} bytes stored of a page of {block_size:#x}"
-        if self.offset < 0 or self.offset + self.size > size:
-            return f"it is stored at {self.offset:#x}, the file ends at {size:#x}"
-        return None
-
-
-def read_descriptors(data: Bytes, order: ByteOrder) -> Iterator[Descriptor]:
-    """The descriptors in `data`, which holds whole ones."""
-    return map(Descriptor._make, DESCRIPTOR[order].iter_unpack(data))
-
-
-def faulty(data: Bytes, head: Kdump, size: int) -> Iterator[tuple[int, bool]]:
-    """(index, whether the page is missing) of the descriptors in `data` that have a fault.
-
-    size  bytes in the file
-    """
-    try:
-        import numpy as np
-    except ImportError:
-        yield from _faulty(data, head, size)
-        return
-    mark = STRUCT_ORDER[head.order]
-    names = {"offset": "i8", "size": "u4", "flags": "u4", "page_flags": "u8"}
-    table = np.frombuffer(data, [(name, mark + kind) for name, kind in names.items()])
-    last = np.int64(max(-1, size - 1))
-    suspect = (table["offset"] <= 0) | (table["offset"] > last) | (table["size"] == 0)
-    suspect |= (table["size"] > head.block_size) | ~np.isin(table["flags"], list(COMPRESSIONS))
-    suspect |= (table["flags"] == RAW) & (table["size"] != head.block_size)
-    suspect |= table["offset"] > size - table["size"].astype(np.int64)
-    for index in np.flatnonzero(suspect):
-        yield int(index), int(table["offset"][index]) == 0
-
-
-def _faulty(data: Bytes, head: Kdump, size: int) -> Iterator[tuple[int, bool]]:
-    """The same without numpy."""
-    for index, found in enumerate(read_descriptors(data, head.order)):
-        if found.fault(head.block_size, size):
-            yield index, found.offset == 0
-
-
-def checksum(pfn: int, size: int, flags: int, crc: int) -> int:
-    """What phypan keeps in the low half of page_flags: of which page these bytes are, and them.
-
-    CRC-32 of the bytes as they are stored (`crc`), XOR that of page frame number, size and flags
-    of the descriptor (little-endian, 8 + 4 + 4 bytes). The offset is left out, so that files can
-    be joined without reading their pages.
-    """
-    return crc ^ zlib.crc32(_CHECKED_FIELDS.pack(pfn, size, flags))
-
-
-_CHECKED_FIELDS = struct.Struct("<QII")
-
-
-@dataclass(frozen=True)
-class Seal:
-    """What the PHYPAN note of type NT_SEAL says: that the file has checksums.
-
-    head   CRC-32 of all bytes before the page descriptors, but that this note's own content and
-           what differs between the files of a split set count as zeros
-    split  CRC-32 of the latter; makedumpfile --reassemble makes zeros of them
-    """
-
-    head: int
-    split: int
-
-    def write(self) -> bytes:
-        """The content of the note."""
-        start = _SEAL.pack(SEAL_MAGIC, self.head, self.split, 0)[:-4]
-        return start + zlib.crc32(start).to_bytes(4, "big")
-
-    @staticmethod
-    def read(data: Bytes) -> Seal:
-        """The Seal in a note; BadRecord when its own checksum is wrong."""
-        if len(data) != _SEAL.size:
-            raise BadRecord(f"{len(data)} bytes where {_SEAL.size} are needed", where="PHYPAN seal")
-        magic, head, split, own = _SEAL.unpack(data)
-        if magic != SEAL_MAGIC or own != zlib.crc32(data[:-4]):
-            raise BadRecord("its own checksum is wrong", where="PHYPAN seal")
-        return Seal(head, split)
-
-    def holds(self, kdump: Kdump, seal_at: int, read_at: ReadAt) -> bool:
-        """Whether the file behind `read_at` is as it was sealed."""
-        now = seal(kdump, seal_at, read_at)
-        return self.head == now.head and now.split in (self.split, _NO_SPLIT)
-
-
-SEAL_SIZE = _SEAL.size
-# Of the sub-header: split, start_pfn, end_pfn; start_pfn_64, end_pfn_64
-_SPLIT_FIELDS = ((12, 20), (80, 16))
-_NO_SPLIT = zlib.crc32(bytes(36))
-
-
-def seal(kdump: Kdump, seal_at: int, read_at: ReadAt) -> Seal:
-    """The Seal of a file, in which its content is at file offset `seal_at`."""
-    fields = [(kdump.block_size + start, size) for start, size in _SPLIT_FIELDS]
-    split = zlib.crc32(b"".join(bytes(read_at(start, size)) for start, size in fields))
-    crc, position = 0, 0
-    for start, size in sorted([*fields, (seal_at, SEAL_SIZE), (kdump.descriptors_at, 0)]):
-        for low in range(position, start, 1 << 20):
-            crc = zlib.crc32(read_at(low, min(1 << 20, start - low)), crc)
-        crc = zlib.crc32(bytes(size), crc)
-        position = max(position, start + size)
-    return Seal(crc, split)
+    return build(HEADER[kdump.order], header), build(SUB_HEADER[kdump.order], sub)

@@ -1,7 +1,7 @@
 """Pages to stored pages, many at a time, without the GIL: numba calls the codec's C function.
 
 Of small pages a call from Python costs as much as compressing them. Hosts without numba, and codecs
-without a C function (see codecs.Native), take the loop over Python calls in phypan.pages.packing,
+without a C function (see codec.Native), take the loop over Python calls in phypan.pages.packing,
 which gives the same bytes.
 
 Every C function is called with 64-bit arguments, as the ABIs of 64-bit machines pass them; of a
@@ -187,7 +187,7 @@ def pack(
 ) -> int:
     """Compress pages and put what is to be stored of them into `out`, one behind the other.
 
-    flag, function, work  of the codec (codecs.Native)
+    flag, function, work  of the codec (codec.Native)
     crc        address of a C function crc32(start, data, size)
     zero_crc   CRC-32 of a page of zeros
     pages      uint8[pfns.size * size]

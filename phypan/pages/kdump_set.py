@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from phypan.errors import BadRecord, NotInDump, PhypanError, Problem
-from phypan.formats import kdump
-from phypan.formats.kdump import Descriptor, Kdump
-from phypan.pages import bits, codecs
+from phypan.formats import kdump, kdump_descriptors
+from phypan.formats.kdump import Kdump
+from phypan.formats.kdump_descriptors import Descriptor
+from phypan.pages import bits, codecs, zlib_codec
 from phypan.pages.bits import Bits
-from phypan.pages.codecs import Decompress
+from phypan.pages.codec import Decompress
 from phypan.pages.state import PageMask, PageState
 from phypan.pages.store import StoredPage
 from phypan.stores import Store
@@ -53,7 +54,7 @@ class KdumpSet:
         self.rank = bits.Rank(self.stored)
         self.parts = self._parts(files)
         self._zeros = bytes(self.head.block_size)
-        self._zero_crc = codecs.crc32()(self._zeros)
+        self._zero_crc = zlib_codec.crc32()(self._zeros)
         self._zero_pages: dict[int, int] = {}
         self._threads = threading.local()
 
@@ -110,7 +111,7 @@ class KdumpSet:
         if at + kdump.DESCRIPTOR_SIZE > part.store.size:
             raise self._damaged(pfn, "the file ends before its descriptor")
         data = part.store.view(at, kdump.DESCRIPTOR_SIZE)
-        return Descriptor(*kdump.DESCRIPTOR[part.head.order].unpack(data))
+        return Descriptor(*kdump_descriptors.DESCRIPTOR[part.head.order].unpack(data))
 
     def stored_page(self, pfn: int) -> tuple[Descriptor, memoryview]:
         """(where and how the page of a frame is stored, the bytes), checked; else NotInDump."""
@@ -126,8 +127,8 @@ class KdumpSet:
         data = part.store.view(found.offset, found.size)
         told = found.checksum
         if told is not None:
-            crc = codecs.crc32()(data)
-            if told != kdump.checksum(pfn, found.size, found.flags, crc):
+            crc = zlib_codec.crc32()(data)
+            if told != kdump_descriptors.checksum(pfn, found.size, found.flags, crc):
                 raise self._damaged(pfn, "its checksum is wrong")
             if found.is_zeros and crc != self._zero_crc:
                 raise self._damaged(pfn, "its descriptor says zeros, which are not there")
@@ -278,7 +279,7 @@ def _faults(part: KdumpPart, total: int) -> Iterator[tuple[int, int, bool]]:
         count = min(_STEP, whole - first)
         at = start + first * kdump.DESCRIPTOR_SIZE
         data = part.store.view(at, count * kdump.DESCRIPTOR_SIZE)
-        for index, zero in kdump.faulty(data, part.head, size):
+        for index, zero in kdump_descriptors.faulty(data, part.head, size):
             yield first + index, 1, zero
     if whole < total:
         yield whole, total - whole, False

@@ -8,10 +8,11 @@ from functools import cache
 from typing import Any, NamedTuple, Protocol
 
 from phypan.formats._records import STRUCT_ORDER, ByteOrder
-from phypan.formats.kdump import CHECKED, CHECKED_ZERO, DESCRIPTOR, RAW, checksum
+from phypan.formats.kdump import RAW
+from phypan.formats.kdump_descriptors import CHECKED, CHECKED_ZERO, DESCRIPTOR, checksum
 from phypan.kernels import modes
-from phypan.pages import codecs
-from phypan.pages.codecs import Codec
+from phypan.pages import zlib_codec
+from phypan.pages.codec import Codec
 
 _SPARE = 4096  # bytes that compressing a page may add to it, beside a sixth of it
 
@@ -99,7 +100,7 @@ class Packer(Protocol):
 
 def packer(codec: Codec, page_size: int, most: int) -> Packer:
     """What packs up to `most` pages at a time. The bytes do not depend on whether numba is here."""
-    if codec.native is not None and modes.mode() == "numba" and codecs.crc32_address():
+    if codec.native is not None and modes.mode() == "numba" and zlib_codec.crc32_address():
         return _Compiled(codec, page_size, most)
     return _Plain(codec, page_size)
 
@@ -116,7 +117,7 @@ class _Compiled:
         self._pack, self._numpy, self._page_size = pack.pack, np, page_size
         work, self._owner = codec.native.workspace()
         zero = zlib.crc32(bytes(page_size))
-        self._codec = (codec.flag, codec.native.function, work, codecs.crc32_address(), zero)
+        self._codec = (codec.flag, codec.native.function, work, zlib_codec.crc32_address(), zero)
         self._scratch = np.empty(16, np.uint8)
         self._results = (np.empty(most, np.int64), np.empty(most, np.uint8),
                          np.empty(most, np.int64))  # fmt: skip
@@ -141,7 +142,7 @@ class _Plain:
 
     def __init__(self, codec: Codec, page_size: int) -> None:
         self._flag, self._page_size = codec.flag, page_size
-        self._compress, self._crc32 = codec.compressor(), codecs.crc32()
+        self._compress, self._crc32 = codec.compressor(), zlib_codec.crc32()
         self._zeros = bytes(page_size)
         self._zero = self._crc32(self._zeros)
 

@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phypan.errors import BadRecord
-from phypan.formats import kdump
-from phypan.formats.kdump import Descriptor, Kdump, Part, Seal
+from phypan.formats import kdump, kdump_descriptors, kdump_seal
+from phypan.formats.kdump import Kdump, Part
+from phypan.formats.kdump_descriptors import Descriptor
+from phypan.formats.kdump_seal import Seal
 from tests.kdump_files import RAW, KdumpFile
 
 
@@ -144,10 +146,10 @@ def test_too_many_frames_are_taken_from_the_bitmap_blocks() -> None:
     st.integers(0, 9000),
 )
 def test_faults_of_descriptors_are_found_with_and_without_numpy(rows, order, size) -> None:
-    data = b"".join(kdump.DESCRIPTOR[order].pack(*row) for row in rows)
+    data = b"".join(kdump_descriptors.DESCRIPTOR[order].pack(*row) for row in rows)
     head = Kdump(order, 4096, 1)
     one_by_one = list(kdump._faulty(data, head, size))
-    assert list(kdump.faulty(data, head, size)) == one_by_one
+    assert list(kdump_descriptors.faulty(data, head, size)) == one_by_one
     for index, row in enumerate(rows):
         offset, stored, flags, _ = row
         right = (
@@ -160,8 +162,8 @@ def test_faults_of_descriptors_are_found_with_and_without_numpy(rows, order, siz
 def test_a_checksum_says_of_which_page_and_how_stored() -> None:
     crc = zlib.crc32(b"stored")
     expected = crc ^ zlib.crc32((7).to_bytes(8, "little") + bytes([6, 0, 0, 0, 1, 0, 0, 0]))
-    assert kdump.checksum(7, 6, 1, crc) == expected
-    assert len({kdump.checksum(pfn, 6, 1, crc) for pfn in range(1000)}) == 1000
+    assert kdump_descriptors.checksum(7, 6, 1, crc) == expected
+    assert len({kdump_descriptors.checksum(pfn, 6, 1, crc) for pfn in range(1000)}) == 1000
 
 
 @given(st.integers(0, (1 << 32) - 1), st.integers(0, (1 << 32) - 1), st.integers(0, 159))
@@ -180,7 +182,7 @@ def test_a_seal_holds_when_makedumpfile_has_joined_the_files() -> None:
     def reader(data: bytes | bytearray):
         return lambda low, size: data[low : low + size]
 
-    sealed = kdump.seal(_read(part.write()), at, reader(part.write()))
+    sealed = kdump_seal.seal(_read(part.write()), at, reader(part.write()))
     for other, holds in (((0, 0x81), False), ((0x80, 0x100), False), (None, True)):
         part.split = other
         data = part.write()

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phypan.formats import kdump
-from phypan.pages import codecs, packing
+from phypan.formats import kdump_descriptors
+from phypan.pages import codecs, packing, zlib_codec
 
 
 @given(st.lists(st.sampled_from(["zero", "first", "last", "middle", "full"]), max_size=9))
@@ -50,10 +50,12 @@ def test_descriptors_lead_to_the_pages(kind: str, kinds: list[int], order) -> No
     file = bytes(1000) + bytes(packed.data)
     table = packing.descriptors(order, packed, size, 1000, 77)
     assert packed.zeros == sum(page == bytes(size) for page in contents)
-    for pfn, page, found in zip(pfns, contents, kdump.read_descriptors(table, order), strict=True):
+    for pfn, page, found in zip(
+        pfns, contents, kdump_descriptors.read_descriptors(table, order), strict=True
+    ):
         stored = bytes(size) if found.is_zeros else file[found.offset : found.offset + found.size]
         assert codecs.flagged(found.flags).decompressor()(stored, size) == page
         assert found.is_zeros is (page == bytes(size))
         assert not found.is_zeros or found.offset == 77
-        crc = codecs.crc32()(stored)
-        assert found.checksum == kdump.checksum(pfn, found.size, found.flags, crc)
+        crc = zlib_codec.crc32()(stored)
+        assert found.checksum == kdump_descriptors.checksum(pfn, found.size, found.flags, crc)

@@ -22,8 +22,9 @@ from phypan import (
     hookimpl,
     read_core_notes,
 )
-from phypan.formats import elfcore, kdump, vmcoreinfo
-from phypan.formats.kdump import Kdump, Part, Seal
+from phypan.formats import elfcore, kdump, kdump_seal, vmcoreinfo
+from phypan.formats.kdump import Kdump, Part
+from phypan.formats.kdump_seal import Seal
 
 MACHINES = (b"ppc64", b"ppc64le", b"Unknown", b"")  # QEMU does not know whom it dumps
 ERASEINFO = b"ERASEINFO"  # name of the note that makedumpfile -E has in its place
@@ -39,7 +40,7 @@ def open_(given: Input) -> Dump:
     files = [_head(one) for one in (given, *given.others)]
     notes = _notes(*files[0])
     sealed = [_sealed(store, head, notes) for store, head in files]
-    notes.raw.pop(kdump.NT_SEAL, None)
+    notes.raw.pop(kdump_seal.NT_SEAL, None)
     pages = KdumpSet(files, checked=any(sealed))
     notes.problems += pages.problems
     head = pages.head
@@ -115,12 +116,12 @@ def _part(store: Store, part: Part) -> memoryview:
 def _sealed(store: Store, head: Kdump, notes: CoreNotes) -> bool:
     """Whether a file has phypan's seal; what does not agree with it becomes a Problem."""
     data = bytes(_part(store, head.notes))
-    place = data.rfind(kdump.SEAL_MAGIC)
-    if place < 0 and kdump.NT_SEAL not in notes.raw:
+    place = data.rfind(kdump_seal.SEAL_MAGIC)
+    if place < 0 and kdump_seal.NT_SEAL not in notes.raw:
         return False
     where, meaning = f"{store.name}, headers", "its pages are checked one by one"
     try:
-        seal = Seal.read(data[place : place + kdump.SEAL_SIZE] if place >= 0 else b"")
+        seal = Seal.read(data[place : place + kdump_seal.SEAL_SIZE] if place >= 0 else b"")
         if not seal.holds(head, head.notes.offset + place, store.view):
             what = "the checksum of headers, notes and bitmaps is wrong"
             notes.problems.append(Problem(what, where, meaning))

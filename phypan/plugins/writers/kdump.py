@@ -26,7 +26,7 @@ from phypan import (
     hookimpl,
     pipeline,
 )
-from phypan.formats import elfcore, kdump, ppc_notes
+from phypan.formats import elfcore, kdump, kdump_seal, ppc_notes
 from phypan.formats.elfcore import Note
 from phypan.formats.kdump import Kdump, Part
 from phypan.pages import bits, codecs, packing
@@ -119,7 +119,7 @@ class _Job:
         bitmaps = [(head.bitmaps_at, self._memory)]
         bitmaps.append((head.bitmaps_at + head.bitmap_size, self._stored))
         pieces = _Pieces([(0, start), *bitmaps])
-        seal = kdump.seal(head, self._seal_at, pieces.read).write()
+        seal = kdump_seal.seal(head, self._seal_at, pieces.read).write()
         start[self._seal_at : self._seal_at + len(seal)] = seal
         output.write_at(0, start)
         for offset, bitmap in bitmaps:
@@ -218,9 +218,9 @@ def _only(stored: bytearray, first: int, last: int) -> bytes:
 
 def _notes(dump: Dump, registers: NoteRegisters) -> tuple[bytes, int]:
     """(the notes with an empty seal at their end, where in the file its content begins)."""
-    seal = Note(ppc_notes.PHYPAN, kdump.NT_SEAL, bytes(kdump.SEAL_SIZE))
+    seal = Note(ppc_notes.PHYPAN, kdump_seal.NT_SEAL, bytes(kdump_seal.SEAL_SIZE))
     data = elfcore.write_notes([*core_notes(dump, registers), seal], dump.byte_order)
-    return data, dump.page_size + kdump.SUB_HEADER_SIZE + len(data) - kdump.SEAL_SIZE
+    return data, dump.page_size + kdump.SUB_HEADER_SIZE + len(data) - kdump_seal.SEAL_SIZE
 
 
 def _head(dump: Dump, frames: int, notes: bytes) -> Kdump:
