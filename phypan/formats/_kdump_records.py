@@ -61,4 +61,4 @@ def _sub_header(order: ByteOrder) -> Record:
 
 
 HEADER = {order: _header(order) for order in STRUCT_ORDER}
-_SUBHEADER = {order: _sub_header(order) for order in STRUCT_ORDER}
+SUB_HEADER = {order: _sub_header(order) for order in STRUCT_ORDER}

@@ -25,7 +25,7 @@ from construct import Padded
 from construct import Struct as Record
 
 from phypan.errors import BadRecord, Problem
-from phypan.formats._kdump_records import HEADER, MAGIC
+from phypan.formats._kdump_records import HEADER, MAGIC, SUB_HEADER
 from phypan.formats._records import STRUCT_ORDER, ByteOrder, Bytes, align, build, parse
 
 VERSION = 6
