@@ -88,6 +88,18 @@ def _load(bases, index, offset, big):  # type: ignore[no-untyped-def]
     return load
 
 
+@overload(words.zeros)
+def _zeros(bases, index, offset, count):  # type: ignore[no-untyped-def]
+    def zeros(bases, index, offset, count):  # type: ignore[no-untyped-def]
+        at = bases[index] + np.uint64(offset)
+        for n in range(count):
+            if _peek(at + np.uint64(8) * np.uint64(n)) != np.uint64(0):
+                return n
+        return count
+
+    return zeros
+
+
 @overload(words.prefetch)
 def _prefetch(bases, index, offset):  # type: ignore[no-untyped-def]
     def prefetch(bases, index, offset):  # type: ignore[no-untyped-def]
@@ -97,7 +109,7 @@ def _prefetch(bases, index, offset):  # type: ignore[no-untyped-def]
 
 
 def _helpers(module: ModuleType) -> list[Callable[..., Any]]:
-    primitives = (words.u64, words.i64, words.load, words.prefetch)
+    primitives = (words.u64, words.i64, words.load, words.zeros, words.prefetch)
     return [
         function
         for _, function in inspect.getmembers(module, inspect.isfunction)

@@ -104,7 +104,8 @@ class Spaces(Mapping[str, Space]):
     @cached_property
     def _detection(self) -> Detection:
         found = detect.detect(self._clues, self.resident)
-        self._dump.problems += found.problems
+        told = self._dump.problems  # those of a file that phypan wrote are known already
+        told += [problem for problem in found.problems if problem not in told]
         return found
 
     @cached_property
