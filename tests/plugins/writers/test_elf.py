@@ -24,7 +24,7 @@ STORE = BytesStore(bytes(range(256)) * 1024 + bytes(1 << 20))
 
 
 def written(dump: Dump, folder, **options):
-    path = phypan.convert(dump, folder / "vmcore", force=True, **options)
+    path = phypan.convert(dump, folder / "vmcore", force=True, **options).path
     data = path.read_bytes()
     return data, elfcore.read(lambda at, size: data[at : at + size], len(data))
 
