@@ -15,7 +15,8 @@ from phypan.kernels import tables
 from phypan.spaces import batch
 from phypan.spaces.batch import FAULTS, Range
 from phypan.spaces.clues import Clues
-from phypan.spaces.eras import ERAS, PAGE_OFFSET, Era, kernel_facts, radix_facts
+from phypan.spaces.eras import ERAS, PAGE_OFFSET, Era
+from phypan.spaces.facts import kernel_facts, radix_facts
 from phypan.spaces.resident import Resident
 
 _BUDGET = 1 << 16  # entries of page tables read for each candidate
@@ -135,9 +136,9 @@ def _read(era: Era, clues: Clues, resident: Resident) -> tuple[list[Range], list
 
 
 def _wrong(era: Era, clues: Clues, one: Range, end: int) -> str | None:
-    """Why no kernel of an era has such a range: tables hold entries of tables, what they map exists.
+    """Why no kernel of an era has such a range; `end` is that of the memory.
 
-    end  the first physical address behind the memory
+    Tables hold entries of tables, and what they map exists.
     """
     if one.fault in (tables.BAD_ENTRY, tables.CYCLE):
         return f"{FAULTS[one.fault]} at physical address {one.physical:#x}"
@@ -146,6 +147,10 @@ def _wrong(era: Era, clues: Clues, one: Range, end: int) -> str | None:
         return (
             f"a table at physical address {one.physical:#x}, outside of memory" if outside else None
         )
+    return _misplaced(era, one) or _beyond(era, clues, one, end)
+
+
+def _misplaced(era: Era, one: Range) -> str | None:
     region = era.region_of(one.first)
     if region is None or one.first + one.size - 1 > region.last:
         return f"{one.first:#x} is mapped, which is in no region"
@@ -153,10 +158,14 @@ def _wrong(era: Era, clues: Clues, one: Range, end: int) -> str | None:
         return f"{one.first:#x} is mapped, in the linear map, which no table is for"
     if era.mmu == "radix" and one.shift not in (era.page_shift, *_HUGE):
         return f"{one.first:#x} is mapped with pages of {1 << one.shift >> 10} KiB"
-    if not one.flags & era.entries.inhibited and one.physical + one.size > end:
-        if isinstance(clues.memory.at(one.physical), Hole):
-            return f"{one.first:#x} is mapped to {one.physical:#x}, outside of memory"
     return None
+
+
+def _beyond(era: Era, clues: Clues, one: Range, end: int) -> str | None:
+    if one.flags & era.entries.inhibited or one.physical + one.size <= end:
+        return None
+    exists = not isinstance(clues.memory.at(one.physical), Hole)
+    return None if exists else f"{one.first:#x} is mapped to {one.physical:#x}, outside of memory"
 
 
 def _by_content(era: Era, found: list[Range]) -> list[str]:

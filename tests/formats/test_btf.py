@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from phypan.errors import BadRecord
 from phypan.formats import btf
-from phypan.formats.btf import Array, Btf, Kind, Member
+from phypan.formats.btf import Btf
+from phypan.formats.btf_kinds import Array, Kind, Member
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "btf"
 ORDERS = {"le": "little", "be": "big"}
