@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from phypan.errors import BadRecord, Unsupported
 from phypan.formats.kdump import ZSTD
-from phypan.pages import codecs, zlib_codec, packing
+from phypan.pages import codecs, packing, zlib_codec
 from tests.kdump_files import compressed
 
 COMPRESSIONS = [name for name in codecs.NAMES if name != "none"]
