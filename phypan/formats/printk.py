@@ -1,11 +1,11 @@
-"""The kernel's log, in the three forms that it has had.
+"""The kernel's log, in the forms that it has had before it was lockless; and what is left of one.
 
     text ring   until 3.4: characters, each line with "<level>" before it
     records     3.5 to 5.9: struct printk_log (struct log at first) and the text behind it
-    lockless    since 5.10: descriptors, infos and text in three rings, printk_ringbuffer.h
+    lockless    since 5.10: phypan/formats/printk_ringbuffer.py
 
-Linux kernel/printk/printk.c, printk_ringbuffer.c. What the structures look like VMCOREINFO tells;
-facility, flags and level stand in two bytes behind the last length in both later forms.
+Linux kernel/printk/printk.c. What the structures look like VMCOREINFO tells; facility, flags and
+level stand in two bytes behind the last length in both later forms.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def flags_and_level(byte: int, order: ByteOrder) -> tuple[int, int]:
     return (byte & 0x1F, byte >> 5) if order == "little" else (byte >> 3, byte & 7)
 
 
-def caller(number: int) -> str | None:
+def caller_name(number: int) -> str | None:
     """The thread or CPU that a caller_id names."""
     if not number:
         return None

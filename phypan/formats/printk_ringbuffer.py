@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from phypan.errors import BadRecord
 from phypan.formats._records import STRUCT_ORDER, ByteOrder, Bytes
-from phypan.formats.printk import Problems, Record, caller, decoded, flags_and_level
+from phypan.formats.printk import Problems, Record, caller_name, decoded, flags_and_level
 from phypan.formats.vmcoreinfo import Vmcoreinfo
 
 _COMMITTED, _FINALIZED, _STATE_SHIFT = 1, 2, 62  # states of a descriptor, in its top two bits
@@ -165,6 +165,6 @@ def _info(infos: Bytes, at: int, layout: _Layout, body: memoryview, order: ByteO
     (seq,) = struct.unpack_from(o + "Q", infos, at + layout.seq)
     (time,) = struct.unpack_from(o + "Q", infos, at + layout.time)
     length, facility, bits = struct.unpack_from(o + "HBB", infos, at + layout.length)
-    (number,) = struct.unpack_from(o + "I", infos, at + layout.caller)
+    (caller,) = struct.unpack_from(o + "I", infos, at + layout.caller)
     flags, level = flags_and_level(bits, order)
-    return Record(seq, time, level, facility, caller(number), decoded(body[:length]), flags)
+    return Record(seq, time, level, facility, caller_name(caller), decoded(body[:length]), flags)
