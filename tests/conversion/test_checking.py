@@ -7,7 +7,7 @@ import random
 import pytest
 
 import phypan
-from phypan import PageState, PhypanError
+from phypan import PageState, PhypanError, Problem
 from phypan.formats import kdump
 from tests.kdump_files import LZO, RAW, ZLIB, ZSTD, KdumpFile, flattened
 from tests.made_dumps import content, made, same_memory
@@ -182,3 +182,12 @@ def test_a_dump_whose_head_is_gone_cannot_be_repaired(tmp_path, files) -> None:
         with pytest.raises(PhypanError):
             phypan.repair([tmp_path / "gone"], tmp_path / "repaired")
         assert not (tmp_path / "repaired").exists()
+
+
+def test_what_the_source_had_wrong_is_no_fault_of_the_file(tmp_path) -> None:
+    dump = made(KINDS)
+    dump.problems.append(Problem("two notations", "release_region", "the property was followed"))
+    done = phypan.convert(dump, tmp_path / "vmcore")
+    with phypan.open(done) as again:
+        assert again.problems == dump.problems, "it is told"
+        assert list(phypan.verify(again)) == [], "and is not damage"
