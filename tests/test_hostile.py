@@ -11,6 +11,7 @@ import io
 import os
 import resource
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -354,7 +355,6 @@ COMMANDS = {
         "convert", folder / "crashed" / "ram", "--regions", folder / "empty", folder / "v",
     ),
     "a device": lambda folder: ("info", "/dev/zero"),
-    "a fifo": lambda folder: ("info", folder / "fifo"),
     "a target in no folder": lambda folder: ("convert", folder / "crashed", folder / "x" / "v"),
 }  # fmt: skip
 
@@ -365,7 +365,6 @@ def test_the_command_says_it_in_one_line(phypan_command, folder, name) -> None:
     (folder / "empty").touch()
     (folder / "sub").mkdir()
     (folder / "cut").write_bytes(vmcore("big")[:100])
-    os.mkfifo(folder / "fifo")
     before = set(os.listdir(folder))
     done = phypan_command(*COMMANDS[name](folder), timeout=60)
     assert done.code == 1
@@ -374,6 +373,16 @@ def test_the_command_says_it_in_one_line(phypan_command, folder, name) -> None:
     assert lines[0].startswith("phypan: ")
     assert len(lines) == 1 or (len(lines) == 2 and lines[1].startswith("hint: "))
     assert set(os.listdir(folder)) - before <= {"v.incomplete"}
+
+
+def test_a_pipe_with_nothing_of_use_in_it(phypan_command, folder) -> None:
+    os.mkfifo(folder / "fifo")
+    writer = threading.Thread(target=(folder / "fifo").write_bytes, args=(b"nothing",))
+    writer.start()
+    done = phypan_command("info", folder / "fifo", timeout=60)
+    writer.join()
+    assert done.code == 1
+    assert "nothing that phypan knows" in done.err
 
 
 def test_no_permission(folder, unprivileged) -> None:
