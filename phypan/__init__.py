@@ -47,12 +47,18 @@ if TYPE_CHECKING:
     from phypan.hooks import Source as Source
     from phypan.hooks import Writer as Writer
     from phypan.hooks import hookimpl as hookimpl
+    from phypan.live import LiveSystem as LiveSystem
+    from phypan.live import status as status
+    from phypan.live_dump import from_live as from_live
+    from phypan.livestore import LiveStore as LiveStore
     from phypan.memory import Extent as Extent
     from phypan.memory import Hole as Hole
     from phypan.memory import Memory as Memory
     from phypan.memory import PageState as PageState
     from phypan.memory import without_overlaps as without_overlaps
     from phypan.regions import read_regions as read_regions
+    from phypan.rescue import Captured as Captured
+    from phypan.rescue import capture as capture
     from phypan.rows import Address as Address
     from phypan.rows import Bytes as Bytes
     from phypan.rows import Hex as Hex
@@ -72,8 +78,12 @@ _HOME = {
     "errors": "BadRecord InputError NotInDump OutputError PhypanError PluginError Problem "
     "Unsupported",
     "hooks": "Analysis Input Renderer Source Writer hookimpl",
+    "live": "LiveSystem status",
+    "live_dump": "from_live",
+    "livestore": "LiveStore",
     "memory": "Extent Hole Memory PageState without_overlaps",
     "regions": "read_regions",
+    "rescue": "Captured capture",
     "rows": "Address Bytes Hex Pages Rows Show",
     "sinks": "Output Progress",
     "stores": "BytesStore FileStore Store",

@@ -152,6 +152,22 @@ def simulate(directory: Path | None, mount_at: Path | None, guest: str, **option
         phypan.mount(done, mount_at)
 
 
+@cli.command(cls=LateOptions, late=lambda: options_of(phypan.writers()["elf"].write))
+@click.argument("target")
+@click.option("--root", default="/", type=_PATH, help="Where the system's files are.")
+@click.option("--release/--no-release", default=None, help="Give memory back as it is saved.")
+@click.option("--resume", is_flag=True, help="Go on with a capture that was stopped, if any.")
+@click.option("--journal", type=_PATH, help="Where the journal is to be.")
+@click.option("-f", "--force", is_flag=True, help="Overwrite TARGET.")
+def capture(target: str, **options: Any) -> None:
+    """Save the dump that waits in this system to TARGET, and give its memory back."""
+    with _progress() as progress:
+        done = phypan.capture(target, progress=progress, **options)
+    for problem in done.problems:
+        click.echo(f"phypan: problem: {problem}", err=True)
+    click.echo(f"{done}")
+
+
 @cli.command()
 @click.option("-o", "--directory", type=_PATH, help="Keep the files here.  [default: nowhere]")
 def demo(directory: Path | None) -> None:

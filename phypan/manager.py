@@ -23,7 +23,7 @@ from phypan.hooks import Analysis, Renderer, Source, Writer
 
 GROUP = "phypan"
 _BUILT_IN: Mapping[str, tuple[str, ...]] = {
-    "sources": ("ram", "directory", "elf"),
+    "sources": ("ram", "directory", "elf", "live"),
     "writers": ("elf",),
     "analyses": ("info",),
     "renderers": ("table", "json"),
