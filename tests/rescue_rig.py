@@ -384,7 +384,7 @@ def _child(
     patch: Callable[[], None] | None,
     options: dict[str, Any],
 ) -> None:
-    global ROOT
+    global ROOT  # noqa: PLW0603 - a process of its own
     result = error = None
     faults = _Faults(channel, kill_at, torn, power)
     try:
@@ -429,7 +429,7 @@ def _undo(action: tuple[Any, ...]) -> None:
         Path(more[0]).write_bytes(more[1])
 
 
-# -- comparing --------------------------------------------------------------------------------------
+# -- comparing -------------------------------------------------------------------------------------
 
 
 def data(path: Path) -> list[tuple[int, bytes]]:

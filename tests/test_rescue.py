@@ -5,17 +5,12 @@ The model counts what was given back and was not in the target: always nothing.
 
 from __future__ import annotations
 
-import errno
-import os
 import shutil
 from pathlib import Path
 
 import pytest
 
 import phypan
-from phypan import live, rescue
-from phypan.formats.release_region import Pair
-from phypan.journal import Journal
 from tests import rescue_rig
 from tests.platform_model.test_simulation import assert_memory_is_what_it_was
 from tests.rescue_rig import World
