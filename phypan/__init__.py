@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from phypan import formats as formats
     from phypan import identify as identify
     from phypan import linux as linux
+    from phypan import pages as pages
     from phypan.api import analyses as analyses
-    from phypan.api import convert as convert
     from phypan.api import guests as guests
     from phypan.api import list_plugins as list_plugins
     from phypan.api import mount as mount
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from phypan.api import writers as writers
     from phypan.assemble import from_ram as from_ram
     from phypan.cells import cell as cell
+    from phypan.conversion import pipeline as pipeline
+    from phypan.conversion.run import Converted as Converted
     from phypan.dump import Cpu as Cpu
     from phypan.dump import Dump as Dump
     from phypan.dump import cpus_from as cpus_from
@@ -45,6 +47,15 @@ if TYPE_CHECKING:
     from phypan.errors import TranslationFault as TranslationFault
     from phypan.errors import Unsupported as Unsupported
     from phypan.errors import printable as printable
+    from phypan.extents import EVERYWHERE as EVERYWHERE
+    from phypan.extents import Extent as Extent
+    from phypan.extents import Hole as Hole
+    from phypan.extents import without_overlaps as without_overlaps
+    from phypan.filtering.levels import present_pages as present_pages
+    from phypan.filtering.types import PageTypes as PageTypes
+    from phypan.filtering.types import page_type as page_type
+    from phypan.filtering.zones import Node as Node
+    from phypan.filtering.zones import nodes as nodes
     from phypan.from_notes import CoreNotes as CoreNotes
     from phypan.from_notes import dump_from_notes as dump_from_notes
     from phypan.from_notes import read_core_notes as read_core_notes
@@ -53,20 +64,30 @@ if TYPE_CHECKING:
     from phypan.hooks import Renderer as Renderer
     from phypan.hooks import Source as Source
     from phypan.hooks import Writer as Writer
+    from phypan.hooks import Written as Written
     from phypan.hooks import hookimpl as hookimpl
-    from phypan.live import LiveSystem as LiveSystem
-    from phypan.live import status as status
-    from phypan.live_dump import from_live as from_live
-    from phypan.livestore import LiveStore as LiveStore
-    from phypan.memory import EVERYWHERE as EVERYWHERE
-    from phypan.memory import Extent as Extent
-    from phypan.memory import Hole as Hole
+    from phypan.live.dump import from_live as from_live
+    from phypan.live.store import LiveStore as LiveStore
+    from phypan.live.system import LiveSystem as LiveSystem
+    from phypan.live.system import NoDump as NoDump
+    from phypan.live.system import status as status
     from phypan.memory import Memory as Memory
-    from phypan.memory import PageState as PageState
-    from phypan.memory import without_overlaps as without_overlaps
+    from phypan.outputs import convert as convert
+    from phypan.outputs import estimate as estimate
+    from phypan.outputs import join as join
+    from phypan.outputs import repair as repair
+    from phypan.outputs import statistics as statistics
+    from phypan.outputs import verify as verify
+    from phypan.pages.kdump_set import KdumpSet as KdumpSet
+    from phypan.pages.state import PageMask as PageMask
+    from phypan.pages.state import PageState as PageState
+    from phypan.pages.store import PageStore as PageStore
     from phypan.regions import read_regions as read_regions
-    from phypan.rescue import Captured as Captured
-    from phypan.rescue import capture as capture
+    from phypan.rescue.capture import capture as capture
+    from phypan.rescue.plan import CapturePlan as CapturePlan
+    from phypan.rescue.plan import plan_capture as plan_capture
+    from phypan.rescue.session import Captured as Captured
+    from phypan.rescue.under_way import unfinished_capture as unfinished_capture
     from phypan.rows import Address as Address
     from phypan.rows import Bytes as Bytes
     from phypan.rows import Column as Column
@@ -92,20 +113,33 @@ if TYPE_CHECKING:
     from phypan.to_notes import core_notes as core_notes
 
 _HOME = {
-    "api": "analyses convert guests list_plugins mount open render run simulate writers",
+    "api": "analyses guests list_plugins mount open render run simulate writers",
     "assemble": "from_ram",
     "cells": "cell",
+    "conversion": "pipeline",
+    "conversion.run": "Converted",
     "dump": "Cpu Dump cpus_from",
     "errors": "BadRecord InputError NotInDump OutputError PhypanError PluginError Problem "
     "TranslationFault Unsupported printable",
+    "extents": "EVERYWHERE Extent Hole without_overlaps",
+    "filtering.levels": "present_pages",
+    "filtering.types": "PageTypes page_type",
+    "filtering.zones": "Node nodes",
     "from_notes": "CoreNotes dump_from_notes read_core_notes",
-    "hooks": "Analysis Input Renderer Source Writer hookimpl",
-    "live": "LiveSystem status",
-    "live_dump": "from_live",
-    "livestore": "LiveStore",
-    "memory": "EVERYWHERE Extent Hole Memory PageState without_overlaps",
+    "hooks": "Analysis Input Renderer Source Writer Written hookimpl",
+    "live.dump": "from_live",
+    "live.store": "LiveStore",
+    "live.system": "LiveSystem NoDump status",
+    "memory": "Memory",
+    "outputs": "convert estimate join repair statistics verify",
+    "pages.kdump_set": "KdumpSet",
+    "pages.state": "PageMask PageState",
+    "pages.store": "PageStore",
     "regions": "read_regions",
-    "rescue": "Captured capture",
+    "rescue.capture": "capture",
+    "rescue.plan": "CapturePlan plan_capture",
+    "rescue.session": "Captured",
+    "rescue.under_way": "unfinished_capture",
     "rows": "Address Bytes Column Hex Pages Rows Show",
     "selection": "select",
     "sinks": "Output Progress",
@@ -117,7 +151,7 @@ _HOME = {
     "to_notes": "NoteRegisters core_notes",
 }
 _PLACES = {name: module for module, names in _HOME.items() for name in names.split()}
-_MODULES = ("formats", "identify", "linux")
+_MODULES = ("formats", "identify", "linux", "pages")
 
 __all__ = sorted([*_PLACES, *_MODULES])  # noqa: PLE0605 - the names above, each in one place
 

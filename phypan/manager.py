@@ -25,12 +25,12 @@ from phypan.hooks import Analysis, Renderer, Source, Writer
 
 GROUP = "phypan"
 _BUILT_IN: Mapping[str, tuple[str, ...]] = {
-    "sources": ("ram", "directory", "elf", "live"),
-    "writers": ("elf",),
+    "sources": ("ram", "directory", "elf", "kdump", "flattened", "live"),
+    "writers": ("elf", "kdump"),
     "analyses": (
         *("info", "sys", "triage", "dmesg", "ps", "bt", "modules", "cpus"),
         *("memory", "slab", "mounts", "files", "runqueue", "irq", "timers", "net", "sockets"),
-        *("vtop", "ptov", "maps", "hpt", "hptesave"),
+        *("vtop", "ptov", "maps", "hpt", "hptesave", "pages", "explain"),
     ),
     "renderers": ("table", "json", "jsonl", "csv", "markdown", "html"),
 }
@@ -42,7 +42,7 @@ _KINDS: Mapping[str, type] = {
 }
 PATIENCE = 10  # seconds that a stranger's plugin may take to be imported and to register
 # Commands that are no analyses: a stranger's of such a name could never be called.
-RESERVED = frozenset({"convert", "demo", "plugins", "simulate"})
+RESERVED = frozenset({"capture", "convert", "demo", "plugins", "simulate", "status"})
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from phypan import Dump, Input, InputError, LiveStore, Source, from_live, hookimpl, status
+from phypan import Dump, Input, LiveStore, NoDump, Source, from_live, hookimpl, status
 
 _HEAD = 4096  # bytes that a source may look at
 
@@ -24,11 +24,7 @@ def open_(given: Input) -> Dump | Input:
     """The Dump of phyp's kernel; of all others the core file that they show."""
     system = status(given.path)
     if system.mechanism is None or system.memory is None:
-        raise InputError(
-            "no dump is waiting",
-            where=str(given.path),
-            hint="`phypan status` shows what there is",
-        )
+        raise NoDump(given.path)
     if system.mechanism == "phyp":
         return from_live(system)
     store = LiveStore(system.memory)
