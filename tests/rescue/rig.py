@@ -33,6 +33,7 @@ from phypan.platform.second_boot import FREED, SecondBoot
 
 CHANGING = ("pwrite", "write", "fsync", "ftruncate", "replace", "unlink", "mkdir", "fchmod")
 BLOCK = 1 << 16
+_ZEROS = bytes(BLOCK)
 
 
 def _preload() -> None:
@@ -66,6 +67,7 @@ class Outcome:
     calls: int
     result: phypan.Captured | None = None
     error: str | None = None
+    hint: str | None = None
 
 
 @dataclass
@@ -78,6 +80,7 @@ class World:
     address: Path | None = None  # the unfinished file that is to hold what is freed
     unsaved: int = 0
     freed: int = 0
+    flags: bool = True  # whether there is /proc/kpageflags
     lost_power: list[Callable[[], None]] = field(default_factory=list)
 
     @property
@@ -107,6 +110,8 @@ class World:
         """Put down all files as they are now; /proc/vmcore of phyp's kernel with its holes."""
         shutil.rmtree(self.root)
         for name, file in self.boot.files().items():
+            if name == "proc/kpageflags" and not self.flags:
+                continue
             path = self.root / name
             path.parent.mkdir(parents=True, exist_ok=True)
             if name == "proc/vmcore" and self.boot.phyp:
@@ -136,7 +141,8 @@ class World:
         for start, size in self.boot.released[len(before) :]:
             self._spoil(start, start + size)
         flags = self.boot.files()["proc/kpageflags"].read(0, 1 << 26)
-        (self.root / "proc/kpageflags").write_bytes(flags)
+        if self.flags:
+            (self.root / "proc/kpageflags").write_bytes(flags)
         if name not in self.boot.files():
             (self.root / name).unlink(missing_ok=True)
         return 0
@@ -201,28 +207,28 @@ class World:
             ours.close()
             _child(self, theirs, kill_at, torn, power, patch, options)
         theirs.close()
-        result, error, calls, undo = self._serve(ours)
+        result, error, hint, calls, undo = self._serve(ours)
         _, status = os.waitpid(pid, 0)
         if undo is not None:
             for action in undo:
                 _undo(action)
             self.reboot()
-        return Outcome(os.waitstatus_to_exitcode(status), calls, result, error)
+        return Outcome(os.waitstatus_to_exitcode(status), calls, result, error, hint)
 
-    def _serve(self, channel: socket.socket) -> tuple[Any, Any, int, Any]:
-        result = error = undo = None
+    def _serve(self, channel: socket.socket) -> tuple[Any, Any, Any, int, Any]:
+        result = error = hint = undo = None
         calls = 0
         with channel.makefile("rb") as told:
             while True:
                 try:
                     kind, *more = pickle.load(told)
                 except (EOFError, ConnectionResetError):
-                    return result, error, calls, undo
+                    return result, error, hint, calls, undo
                 if kind == "asked":
                     with suppress(BrokenPipeError, ConnectionResetError):  # it died meanwhile
                         channel.sendall(bytes([self.asked(*more)]))
                 elif kind == "end":
-                    result, error, calls = more
+                    result, error, hint, calls = more
                 else:
                     (undo,) = more
 
@@ -386,7 +392,7 @@ def _child(
     options: dict[str, Any],
 ) -> None:
     global ROOT  # noqa: PLW0603 - a process of its own
-    result = error = None
+    result = error = hint = None
     faults = _Faults(channel, kill_at, torn, power)
     try:
         ROOT = world.root
@@ -399,12 +405,12 @@ def _child(
         options = {"root": world.root, "window": 16 << 20, **options}
         result = phypan.capture(target, **options)
     except phypan.PhypanError as problem:
-        error = str(problem)
+        error, hint = str(problem), problem.hint
     except BaseException as problem:  # noqa: BLE001 - the test tells
         import traceback
 
         error = "".join(traceback.format_exception(problem))
-    channel.sendall(pickle.dumps(("end", result, error, faults.calls)))
+    channel.sendall(pickle.dumps(("end", result, error, hint, faults.calls)))
     os._exit(0 if error is None else 1)
 
 
@@ -446,15 +452,15 @@ def data(path: Path) -> list[tuple[int, bytes]]:
             end = os.lseek(fd, at, os.SEEK_HOLE)
             while at < end:
                 block = os.pread(fd, BLOCK, at)
-                if block.strip(b"\0"):
+                if not block.startswith(_ZEROS[: len(block)]):
                     found.append((at, block))
                 at += BLOCK
     return found
 
 
-def same(one: Path, two: Path) -> bool:
-    """Whether two files are equal, holes or not."""
-    return one.stat().st_size == two.stat().st_size and data(one) == data(two)
+def content(path: Path) -> tuple[int, list[tuple[int, bytes]]]:
+    """What is in a file: equal for equal files, holes or not."""
+    return path.stat().st_size, data(path)
 
 
 @contextmanager
@@ -467,4 +473,4 @@ def world(simulation: Any) -> Iterator[World]:
         made.clean()
 
 
-__all__ = ["Outcome", "World", "data", "json", "same", "world"]
+__all__ = ["Outcome", "World", "content", "data", "json", "world"]

@@ -5,12 +5,16 @@ The model counts what was given back and was not in the target: always nothing.
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
+import errno
+import os
 
 import pytest
+from click.testing import CliRunner
 
 import phypan
+from phypan import LiveStore
+from phypan.cli import cli
+from phypan.formats.release_region import Pair
 from tests.platform_model.test_simulation import assert_memory_is_what_it_was
 from tests.rescue import rig as rescue_rig
 from tests.rescue.rig import World
@@ -34,19 +38,17 @@ def world(crashed):
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(crashed, tmp_path_factory):
-    """(the file that a capture makes which nothing disturbs, how many calls that takes)."""
+def uninterrupted(crashed):
+    """(what a capture that nothing disturbs makes, how many calls that takes)."""
     with rescue_rig.world(crashed) as made:
         outcome = made.capture()
         assert outcome.error is None, outcome.error
-        kept = tmp_path_factory.mktemp("uninterrupted") / "vmcore"
-        shutil.copy(made.target, kept)
-    return kept, outcome.calls
+        return rescue_rig.content(made.target), outcome.calls
 
 
-def assert_all_is_well(world: World, uninterrupted: Path) -> None:
+def assert_all_is_well(world: World, uninterrupted) -> None:
     assert world.unsaved == 0
-    assert rescue_rig.same(world.target, uninterrupted)
+    assert rescue_rig.content(world.target) == uninterrupted
     assert world.boot.hypervisor.active is None, "the dump was invalidated"
     assert world.boot.hypervisor.registered is not None, "and another one registered"
     assert world.boot.rounds == 1
@@ -69,7 +71,7 @@ def test_the_file_is_the_memory_before_the_crash(world, crashed) -> None:
         assert not dump.incomplete
         for cpu in dump.cpus:
             assert cpu.firmware == crashed.cpus[cpu.number]
-    assert_all_is_well(world, world.target)
+    assert_all_is_well(world, rescue_rig.content(world.target))
 
 
 def test_it_is_what_convert_makes_of_the_same_memory(world, crashed, tmp_path) -> None:
@@ -88,7 +90,7 @@ def test_it_is_what_convert_makes_of_the_same_memory(world, crashed, tmp_path) -
 
 # -- stopped ---------------------------------------------------------------------------------------
 
-PARTS = 8
+PARTS = 4
 
 
 @pytest.mark.parametrize("part", range(PARTS))
@@ -130,3 +132,235 @@ def test_the_power_goes_and_what_was_not_durable_with_it(crashed, uninterrupted,
             second = world.capture(resume=True)
             assert second.error is None, (number, second.error)
             assert_all_is_well(world, file)
+
+
+# -- faults ----------------------------------------------------------------------------------------
+
+
+def full_disk(left: int):
+    """A patch: so many bytes can be written, then the disk is full."""
+
+    def patch() -> None:
+        real, room = os.pwrite, [left]
+
+        def pwrite(fd, data, at):
+            if room[0] < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            room[0] -= len(data)
+            return real(fd, data, at)
+
+        os.pwrite = pwrite
+
+    return patch
+
+
+@pytest.mark.parametrize("left", [100, 70_000, 300_000, 1 << 20, 2 << 20])
+def test_a_full_disk_stops_it_and_more_room_lets_it_go_on(
+    world, crashed, uninterrupted, left
+) -> None:
+    outcome = world.capture(patch=full_disk(left))
+    assert outcome.code == 1
+    assert "No space left on device" in outcome.error
+    assert world.unsaved == 0
+    more = world.capture(resume=left > 100)
+    assert more.error is None
+    assert_all_is_well(world, uninterrupted[0])
+
+
+def test_a_disk_that_gives_back_other_bytes_frees_nothing(world) -> None:
+    def patch() -> None:
+        real = os.pread
+
+        def pread(fd, size, at):
+            data = real(fd, size, at)
+            path = os.readlink(f"/proc/self/fd/{fd}")
+            return bytes(len(data)) if path.endswith("vmcore.incomplete") and at else data
+
+        os.pread = pread
+
+    outcome = world.capture(patch=patch)
+    assert "read back are not what was written" in outcome.error
+    assert world.freed == 0
+    assert not world.target.exists()
+
+
+def unreadable(start: int, end: int):
+    """A patch: reading these physical addresses of /proc/vmcore is an I/O error."""
+
+    def patch() -> None:
+        real = os.preadv
+
+        def preadv(fd, buffers, at):
+            if at < end and at + len(buffers[0]) > start:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return real(fd, buffers, at)
+
+        os.preadv = preadv
+
+    return patch
+
+
+def test_memory_that_cannot_be_read_is_a_hole_in_the_dump_and_named(world, crashed) -> None:
+    held = next(at for at, _ in crashed.before.chunks(world.boot.layout.end, 640 << 20))
+    start = held // 65536 * 65536
+    outcome = world.capture(patch=unreadable(start, start + 8192))
+    assert outcome.error is None
+    (lost,) = outcome.result.lost
+    assert lost.size == 8192
+    assert "Input/output error" in lost.why
+    with phypan.open(world.target) as dump:
+        hole = dump.memory.at(start)
+        assert (hole.start, hole.size, hole.state) == (start, 8192, phypan.PageState.DAMAGED)
+        assert dump.incomplete
+        for at in (start - 4096, start + 8192):
+            assert dump.memory.read(at, 4096) == crashed.before.read(at, 4096)
+        with pytest.raises(phypan.NotInDump, match="Input/output error"):
+            dump.memory.read(start + 4096, 1)
+    assert world.boot.rounds == 1
+
+
+def test_what_was_lost_before_a_kill_is_told_after_it(world, crashed, uninterrupted) -> None:
+    held = next(at for at, _ in crashed.before.chunks(world.boot.layout.end, 640 << 20))
+    patch = unreadable(held // 65536 * 65536, held // 65536 * 65536 + 4096)
+    with rescue_rig.world(crashed) as other:
+        other.capture(patch=patch)
+        whole = rescue_rig.content(other.target)
+    world.capture(patch=patch, kill_at=uninterrupted[1] - 12)
+    outcome = world.capture(patch=patch, resume=True)
+    assert outcome.error is None
+    assert len(outcome.result.lost) == 1
+    assert rescue_rig.content(world.target) == whole
+
+
+def test_a_kernel_that_refuses_to_take_memory_back_does_not_harm_the_dump(
+    world, uninterrupted
+) -> None:
+    world.asked = lambda name, data: errno.EINVAL
+    outcome = world.capture()
+    assert outcome.error is None
+    assert "memory stays reserved" in outcome.result.problems[-1].meaning
+    assert rescue_rig.content(world.target) == uninterrupted[0]
+
+
+def test_the_journal_of_a_stopped_capture_must_be_whole(world, uninterrupted) -> None:
+    world.capture(kill_at=uninterrupted[1] // 2)
+    journal = world.target.with_name("vmcore.journal")
+    data = bytearray(journal.read_bytes())
+    data[60] ^= 1
+    journal.write_bytes(data)
+    freed = world.freed
+    outcome = world.capture(resume=True)
+    assert "is damaged" in outcome.error
+    assert world.freed == freed
+
+
+def test_a_stopped_capture_is_not_begun_anew_once_memory_was_given_back(
+    world, uninterrupted
+) -> None:
+    world.capture(kill_at=uninterrupted[1] - 8)
+    assert world.freed
+    for options in ({}, {"force": True}, {"target": world.target.with_name("another")}):
+        assert "--resume" in _hint_of(world, **options)
+    assert world.capture(resume=True).error is None
+    assert_all_is_well(world, uninterrupted[0])
+
+
+def _hint_of(world: World, **options) -> str:
+    outcome = world.capture(**options)
+    assert outcome.error is not None
+    assert "was stopped" in outcome.error or "another capture" in outcome.error
+    return outcome.hint
+
+
+def test_a_second_capture_meanwhile_is_refused(world) -> None:
+    with LiveStore(world.root / "proc/vmcore") as store:
+        store.lock()
+        assert "another capture reads it" in world.capture().error
+    assert world.freed == 0
+    assert world.capture().error is None
+
+
+def test_memory_is_not_given_back_when_nobody_wants_that(world, uninterrupted) -> None:
+    outcome = world.capture(release=False)
+    assert outcome.result.released == world.freed == 0
+    assert rescue_rig.content(world.target) == uninterrupted[0]
+    assert world.boot.rounds == 0
+
+
+def test_without_page_flags_a_release_that_may_have_been_is_not_repeated(
+    crashed, uninterrupted
+) -> None:
+    refused = 0
+    for number in range(uninterrupted[1] // 2, uninterrupted[1]):
+        with rescue_rig.world(crashed) as world:
+            world.flags = False
+            world.write()
+            first = world.capture(kill_at=number)
+            outcome = world.capture(resume=True)
+            assert world.unsaved == 0
+            if first.code == 9 and outcome.error is None:
+                assert rescue_rig.content(world.target) == uninterrupted[0]
+                refused += any("nobody knows" in p.what for p in outcome.result.problems)
+            assert sum(size for _, size in world.boot.released) <= world.boot.reserve_size + 65536
+    assert refused
+
+
+# -- fadump ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fadump():
+    return phypan.simulate(kernel="6.12", memory="640M", cpus=3)
+
+
+def test_a_dump_of_fadump_is_saved_and_given_back_at_once_when_asked(fadump) -> None:
+    with rescue_rig.world(fadump) as world:
+        outcome = world.capture(release=True)
+        assert outcome.error is None
+        assert outcome.result.whole
+        assert world.unsaved == 0
+        assert world.boot.rounds == 1
+        with phypan.open(world.target) as dump:
+            assert assert_memory_is_what_it_was(dump, fadump.before)
+        assert len(world.boot.released) == 1
+
+
+def test_a_dump_of_fadump_is_kept_waiting_by_default(fadump) -> None:
+    with rescue_rig.world(fadump) as world:
+        assert world.capture().error is None
+        assert world.boot.released == []
+
+
+# -- the command line ------------------------------------------------------------------------------
+
+
+def run(*words) -> tuple[int, str]:
+    done = CliRunner().invoke(cli, [str(word) for word in words])
+    assert done.exception is None or isinstance(done.exception, SystemExit | phypan.PhypanError)
+    error = done.exception
+    code = error.exit_code if isinstance(error, phypan.PhypanError) else done.exit_code
+    return (done.return_value if code == 0 and done.return_value else code), done.output
+
+
+def test_a_dry_run_tells_everything_and_changes_nothing(world) -> None:
+    before = {path: path.stat().st_mtime_ns for path in world.root.rglob("*")}
+    code, output = run("capture", world.target, "--root", world.root, "--dry-run")
+    assert code == 0
+    assert not list(world.target.parent.iterdir())
+    assert {path: path.stat().st_mtime_ns for path in world.root.rglob("*")} == before
+    asked = [line.split()[1:] for line in output.splitlines() if line.startswith("release ")]
+    assert sum(int(length, 16) for _, length in asked) == world.boot.reserve_size
+    for start, length in asked:  # the kernel agrees: it registers anew at the end of it
+        world.boot.release(Pair(int(start, 16), int(length, 16)))
+    assert world.boot.rounds == 1
+
+
+def test_status_and_exit_codes(world, tmp_path) -> None:
+    code, output = run("status", "--root", world.root)
+    assert (code, output.splitlines()[0]) == (0, "phyp dump waits")
+    code, output = run("status", "--root", tmp_path)
+    assert (code, output.splitlines()[0]) == (4, "no dump is waiting")
+    assert run("capture", tmp_path / "vmcore", "--root", tmp_path)[0] == 4
+    assert run("capture", world.target, "--root", world.root, "--no-release")[0] == 0
+    assert run("capture", world.target, "--root", world.root, "--no-release")[0] == 1, "exists"
+    assert run("capture")[0] == 2
