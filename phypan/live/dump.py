@@ -13,8 +13,9 @@ from phypan.live.system import LiveSystem, reservation
 from phypan.memory import Memory
 from phypan.pages.state import PageState
 from phypan.ranges import Ranges
-from phypan.regions import read_regions
+from phypan.regions import Regions, read_regions
 
+MIB = 1 << 20
 LOW_MEMORY = 256 << 20  # bytes: kernels of that age have their VMCOREINFO in their own image
 USED = "the second kernel has used it since: it keeps more than was preserved"
 GIVEN = "it was given back to the system before it was saved"
@@ -36,12 +37,29 @@ def from_live(system: LiveSystem) -> Dump:
             store.close()
             store = LiveStore(system.memory, size)
         name = f"{system.memory} of a running kernel"
-        dump = from_ram(store, regions, name, searched=LOW_MEMORY)
+        dump = _assembled(store, regions, name)
         _take_out_what_is_lost(dump, system, store)
     except BaseException:
         store.close()
         raise
     return dump
+
+
+def _assembled(store: LiveStore, regions: Regions, name: str) -> Dump:
+    """The Dump; where low memory cannot be read, less of it is searched for VMCOREINFO."""
+    searched, error = LOW_MEMORY, None
+    while True:
+        try:
+            dump = from_ram(store, regions, name, searched=searched)
+        except InputError as found:
+            if not searched:
+                raise
+            searched, error = searched // 2 // MIB * MIB, error or found
+            continue
+        if error is not None:
+            meaning = f"VMCOREINFO was looked for in the first {searched:#x} bytes only"
+            dump.problems.append(Problem(error.what, error.where or name, meaning))
+        return dump
 
 
 def _take_out_what_is_lost(dump: Dump, system: LiveSystem, store: LiveStore) -> None:

@@ -48,13 +48,13 @@ def _preload() -> None:
 _preload()
 
 
-def scratch() -> Path:
+def scratch(name: str = "") -> Path:
     """A new folder, in memory where that can be: what is durable is the rig's business.
 
     Its name is always the same for a process, as it is in files that are to be compared.
     """
     place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()
-    folder = Path(place) / f"phypan-{os.getpid()}"
+    folder = Path(place) / f"phypan-{os.getpid()}{name}"
     folder.mkdir()
     return folder
 
@@ -92,9 +92,9 @@ class World:
         return self.folder / "disk" / "vmcore"
 
     @classmethod
-    def of(cls, simulation: Any) -> World:
+    def of(cls, simulation: Any, name: str = "") -> World:
         own = copy.deepcopy(simulation.boot)
-        world = cls(scratch(), own, simulation.before)
+        world = cls(scratch(name), own, simulation.before)
         own.on_free = world._look
         (world.folder / "disk").mkdir()
         world.root.mkdir()
@@ -168,7 +168,10 @@ class World:
         saved = _Saved.open(self.target)
         layout = self.boot.layout
         copied = (layout.copy, layout.copy + layout.boot_memory)
-        for low, high, paddr in _physical(start, end, layout.start, copied):
+        tail = copied[1]
+        if not self.boot.phyp:  # the page with the crash info header is no memory of the dump
+            tail = -(-layout.end // self.boot.guest.page_size) * self.boot.guest.page_size
+        for low, high, paddr in _physical(start, end, layout.start, copied, tail):
             shift, blocks = paddr - low, {paddr // BLOCK * BLOCK}
             blocks |= {at // BLOCK * BLOCK for at, _ in self.before.chunks(paddr, high + shift)}
             blocks |= saved.used(paddr, high + shift) if saved else set()
@@ -233,15 +236,17 @@ class World:
                     (undo,) = more
 
 
-def _physical(first: int, last: int, area: int, copied: tuple[int, int]) -> Iterator[Any]:
+def _physical(
+    first: int, last: int, area: int, copied: tuple[int, int], tail: int
+) -> Iterator[Any]:
     """(start, end, physical address of the crashed partition) of what is dump in a range."""
     if first < area:
         yield first, min(last, area), first
     low, high = max(first, copied[0]), min(last, copied[1])
     if low < high:
         yield low, high, low - copied[0]
-    if last > copied[1]:
-        yield max(first, copied[1]), last, max(first, copied[1])
+    if last > tail:
+        yield max(first, tail), last, max(first, tail)
 
 
 class _Saved:
@@ -393,13 +398,14 @@ def _child(
 ) -> None:
     global ROOT  # noqa: PLW0603 - a process of its own
     result = error = hint = None
-    faults = _Faults(channel, kill_at, torn, power)
+    calls = 0
     try:
         ROOT = world.root
         os.environ["PHYPAN_RUN"] = str(world.folder / "run")
         os.environ["PHYPAN_STATE"] = str(world.folder / "state")
         if patch is not None:
             patch()
+        faults = _Faults(channel, kill_at, torn, power)
         faults.install()
         target = options.pop("target", world.target)
         options = {"root": world.root, "window": 16 << 20, **options}
@@ -410,7 +416,9 @@ def _child(
         import traceback
 
         error = "".join(traceback.format_exception(problem))
-    channel.sendall(pickle.dumps(("end", result, error, hint, faults.calls)))
+    with suppress(NameError):
+        calls = faults.calls
+    channel.sendall(pickle.dumps(("end", result, error, hint, calls)))
     os._exit(0 if error is None else 1)
 
 
@@ -446,10 +454,11 @@ def data(path: Path) -> list[tuple[int, bytes]]:
         fd, size, at = file.fileno(), path.stat().st_size, 0
         while at < size:
             try:
-                at = os.lseek(fd, at, os.SEEK_DATA) // BLOCK * BLOCK
+                start = os.lseek(fd, at, os.SEEK_DATA)
             except OSError:
                 break
-            end = os.lseek(fd, at, os.SEEK_HOLE)
+            end = os.lseek(fd, start, os.SEEK_HOLE)
+            at = max(at, start // BLOCK * BLOCK)
             while at < end:
                 block = os.pread(fd, BLOCK, at)
                 if not block.startswith(_ZEROS[: len(block)]):
@@ -464,9 +473,9 @@ def content(path: Path) -> tuple[int, list[tuple[int, bytes]]]:
 
 
 @contextmanager
-def world(simulation: Any) -> Iterator[World]:
-    """A World that goes when it is left."""
-    made = World.of(simulation)
+def world(simulation: Any, name: str = "") -> Iterator[World]:
+    """A World that goes when it is left; of several at once each needs a name."""
+    made = World.of(simulation, name)
     try:
         yield made
     finally:
