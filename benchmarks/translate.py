@@ -25,7 +25,8 @@ import numpy as np
 
 from phypan.kernels import modes
 from phypan.memory import Extent, Memory
-from phypan.spaces.eras import ERAS, kernel_facts
+from phypan.spaces.eras import ERAS
+from phypan.spaces.facts import kernel_facts
 from phypan.spaces.hash import HashSpace
 from phypan.spaces.hashtable import HashTable
 from phypan.spaces.linux import TreeSpace, era_levels, protection

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -101,15 +102,24 @@ def _input(path: str | os.PathLike[str], stores: list[Store]) -> Input:
     """What is at `path`; its store is added to `stores`, which the caller closes."""
     if os.fspath(path) == "-":
         store = spooled(sys.stdin.fileno(), "standard input")
-    elif (path := Path(path)).is_dir():
-        return Input(path, None)
-    elif path.is_fifo():
-        with os_errors(InputError, path), path.open("rb") as pipe:
-            store = spooled(pipe.fileno(), str(path))
+    elif os.path.isdir(path):
+        with os_errors(InputError, path):
+            os.scandir(path).close()
+        return Input(Path(path), None)
+    elif _is_fifo(path):
+        with os_errors(InputError, path), Path(path).open("rb") as pipe:
+            store = spooled(pipe.fileno(), os.fspath(path))
     else:
         store = FileStore(path)
     stores.append(store)
     return Input(Path(path), store, bytes(store.view(0, min(store.size, _HEAD))))
+
+
+def _is_fifo(path: str | os.PathLike[str]) -> bool:
+    try:
+        return stat.S_ISFIFO(os.stat(path).st_mode)
+    except (OSError, ValueError):  # FileStore says what is wrong
+        return False
 
 
 def _opened(given: Input, source: str | None, stores: list[Store]) -> tuple[Input, Dump]:

@@ -103,6 +103,7 @@ class Dump:
     notes        notes of a core file that belong to no CPU and that phypan does not read
     raw          areas as they were preserved, by the type of phypan's note that holds them
     problems     all that is inconsistent or missing
+    inherited    those of them that the file tells of what it was made of
     hpt          an image of the hashed page table, as the hypervisor had it; None without one
     debuginfo    files with debuginfo that the user gave
     force        whether to use a vmlinux of another build
@@ -124,6 +125,7 @@ class Dump:
     notes: tuple[Note, ...] = ()
     raw: Mapping[int, bytes] = field(default_factory=lambda: MappingProxyType({}))
     problems: list[Problem] = field(default_factory=list)
+    inherited: Sequence[Problem] = ()
     stores: Iterable[Store] = ()
     hpt: Store | None = None
     debuginfo: tuple[Path, ...] = ()

@@ -164,6 +164,7 @@ def dump_from_notes(
         notes=tuple(notes.other),
         raw=notes.raw,
         problems=notes.problems,
+        inherited=tuple(notes.known_problems()),
     )
 
 

@@ -107,7 +107,7 @@ def repair(
 
     with api.open(*paths) as dump:
         damage = list(checking.damaged(dump, progress))
-        dump.incomplete = dump.incomplete or bool(damage or dump.problems)
+        dump.incomplete = dump.incomplete or bool(damage or checking.own_problems(dump))
         dump.memory = checking.without(dump, damage)
         options: dict[str, Any] = {"compress": "keep"} if dump.format == "kdump" else {}
         return convert(dump, target, format=dump.format, force=force, progress=progress, **options)

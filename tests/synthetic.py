@@ -11,7 +11,9 @@ CPU, HPTE, LOW, PARAMETERS = 0x0001, 0x0002, 0x0011, 0x0100
 VMCOREINFO = b"""OSRELEASE=6.12.0-synthetic
 PAGESIZE=65536
 SYMBOL(_stext)=c000000000000000
-SYMBOL(swapper_pg_dir)=c000000001000000
+SYMBOL(swapper_pg_dir)=c000000000004000
+NUMBER(VMALLOC_START)=0xc008000000000000
+NUMBER(RADIX_MMU)=0
 CRASHTIME=1700000000
 """
 
@@ -90,6 +92,7 @@ class Partition:
         }  # fmt: skip
         self.before = bytearray(pattern(0, self.size))
         self.write_before(0x3000, b"Linux version 6.12.0-synthetic (gcc 12.2.0) #1 SMP\n\0")
+        self.write_before(0x4000, bytes(2048))  # swapper_pg_dir, which maps nothing
         self.write_before(0x8000, note(b"VMCOREINFO", 0, VMCOREINFO, self.order) + bytes(4096))
         area = regsave(self.cpus)
         self.copy = self.save + len(area)

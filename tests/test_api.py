@@ -42,7 +42,7 @@ def test_the_session_of_the_package_documentation(folder) -> None:
         assert dump.cpus[0]["NIA"] == 0xC000000000010000
         assert dump.vmcoreinfo["OSRELEASE"] == "6.12.0-synthetic"
         assert dump.problems == []
-        assert phypan.convert(dump, folder / "vmcore") == folder / "vmcore"
+        assert phypan.convert(dump, folder / "vmcore").path == folder / "vmcore"
     with pytest.raises(InputError, match="closed"):
         dump.memory.read(0, 1)
 

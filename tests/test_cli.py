@@ -85,7 +85,7 @@ def test_an_image_with_regions(run, crashed, folder) -> None:
             ["info", "crashed", "-r", "what"],
             2,
             "phypan: no renderer 'what'",
-            "there are: json, table",
+            "there are: csv, html, json,",
         ),
         (["info", "crashed", "--source", "what"], 2, "phypan: no source 'what'", "there are:"),
         (["info", "crashed/ram", "--regions", "nothing"], 1, "phypan: nothing: No such", "check"),

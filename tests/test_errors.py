@@ -10,12 +10,22 @@ import pickle
 import pytest
 
 from phypan import errors
-from phypan.errors import InputError, NotInDump, OutputError, PhypanError, Problem, os_errors
+from phypan.errors import (
+    InputError,
+    NotInDump,
+    OutputError,
+    PhypanError,
+    Problem,
+    TranslationFault,
+    os_errors,
+)
+
+OF_ADDRESSES = (NotInDump, TranslationFault)
 
 KINDS = [
     kind
     for _, kind in inspect.getmembers(errors, inspect.isclass)
-    if issubclass(kind, PhypanError) and kind is not NotInDump
+    if issubclass(kind, PhypanError) and kind not in OF_ADDRESSES
 ]
 
 
@@ -36,8 +46,17 @@ def test_a_hole_survives_pickling_with_its_address() -> None:
     assert isinstance(again, LookupError)
 
 
+def test_a_fault_survives_pickling_with_its_address() -> None:
+    again = pickle.loads(pickle.dumps(TranslationFault(0xD000, "not mapped", hint="h")))
+    assert (again.address, again.fault, again.hint) == (0xD000, "not mapped", "h")
+    assert str(again) == "effective address 0xd000: not mapped"
+    assert isinstance(again, LookupError)
+
+
 def test_only_what_is_unsupported_has_exit_code_2() -> None:
-    assert {kind.__name__ for kind in [*KINDS, NotInDump] if kind.exit_code == 2} == {"Unsupported"}
+    assert {kind.__name__ for kind in [*KINDS, *OF_ADDRESSES] if kind.exit_code == 2} == {
+        "Unsupported"
+    }
     assert all(kind.exit_code == 1 for kind in KINDS if kind is not errors.Unsupported)
 
 

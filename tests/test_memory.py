@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phypan.errors import BadRecord, InputError, NotInDump
-from phypan.memory import EVERYWHERE, Extent, Hole, Memory, PageState, without_overlaps
+from phypan.extents import EVERYWHERE, Extent, Hole, without_overlaps
+from phypan.memory import Memory
+from phypan.pages.state import PageState
 from phypan.stores import BytesStore, FileStore
 
 SPACE = 96  # addresses of the small world that properties live in

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from phypan.conversion.pipeline import threads_here
 from phypan.dump import Dump
-from phypan.errors import NotInDump
+from phypan.errors import NotInDump, Problem
 from phypan.memory import Memory
 from phypan.pages import bits
 from phypan.pages.state import PageMask, PageState
@@ -45,13 +45,18 @@ class Damage:
 
 def findings(dump: Dump, progress: Progress = no_progress) -> Iterator[Finding]:
     """All that is wrong: problems of the file, memory that is lost, pages that are damaged."""
-    for problem in dump.problems:
+    for problem in own_problems(dump):
         yield Finding(problem.where, None, None, f"{problem.what}; {problem.meaning}")
     for hole in dump.memory.holes():
         if hole.state is PageState.DAMAGED:
             yield Finding("memory", hole.start, hole.size, hole.why)
     for damage in damaged(dump, progress):
         yield Finding("page data", damage.start, damage.size, damage.why)
+
+
+def own_problems(dump: Dump) -> list[Problem]:
+    """The problems of the file itself, without those of what it was made of."""
+    return [problem for problem in dump.problems if problem not in dump.inherited]
 
 
 def damaged(dump: Dump, progress: Progress = no_progress) -> Iterator[Damage]:

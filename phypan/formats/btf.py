@@ -13,121 +13,26 @@ import struct
 from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from enum import IntEnum
 from functools import cached_property
 from itertools import chain
 
 from phypan.errors import BadRecord, Problem
 from phypan.formats._records import STRUCT_ORDER, ByteOrder, Bytes
+from phypan.formats.btf_kinds import (
+    EACH_SIZE,
+    FLAG,
+    ONCE_SIZE,
+    Array,
+    Integer,
+    Kind,
+    Member,
+    Type,
+    Variable,
+)
 
 MAGIC = 0xEB9F
 HEADER_SIZE = 24  # bytes of magic, version, flags, hdr_len and the four offsets and lengths
 _HEAD = 12  # bytes of struct btf_type: name_off, info, size or type
-
-
-class Kind(IntEnum):
-    """BTF_KIND_*."""
-
-    VOID = 0
-    INT = 1
-    PTR = 2
-    ARRAY = 3
-    STRUCT = 4
-    UNION = 5
-    ENUM = 6
-    FWD = 7
-    TYPEDEF = 8
-    VOLATILE = 9
-    CONST = 10
-    RESTRICT = 11
-    FUNC = 12
-    FUNC_PROTO = 13
-    VAR = 14
-    DATASEC = 15
-    FLOAT = 16
-    DECL_TAG = 17
-    TYPE_TAG = 18
-    ENUM64 = 19
-
-
-# What follows the head of a type: words once, and words for each of its vlen elements.
-_ONCE = {Kind.INT: 1, Kind.ARRAY: 3, Kind.VAR: 1, Kind.DECL_TAG: 1}
-_EACH = {
-    Kind.STRUCT: 3,
-    Kind.UNION: 3,
-    Kind.ENUM: 2,
-    Kind.FUNC_PROTO: 2,
-    Kind.DATASEC: 3,
-    Kind.ENUM64: 3,
-}
-_ONCE_SIZE = tuple(4 * _ONCE.get(Kind(kind), 0) for kind in range(len(Kind)))
-_EACH_SIZE = tuple(4 * _EACH.get(Kind(kind), 0) for kind in range(len(Kind)))
-
-_FLAG = 0x80  # kind_flag, in a byte with a kind
-INT_SIGNED, INT_CHAR, INT_BOOL = 1, 2, 4
-
-
-@dataclass(frozen=True, slots=True)
-class Type:
-    """The head of a type.
-
-    id     its number
-    kind   what it is
-    name   empty when it has none
-    count  vlen: members, enumerators, parameters or variables; the linkage of a function
-    flag   kind_flag: a forward declaration is of a union, an enum is signed, members say their
-           offsets in the way of bit fields, a tag is an attribute
-    value  bytes of INT, STRUCT, UNION, ENUM, ENUM64, FLOAT, DATASEC; for others the id of the type
-           that they refer to
-    """
-
-    id: int
-    kind: Kind
-    name: str
-    count: int
-    flag: bool
-    value: int
-
-
-@dataclass(frozen=True, slots=True)
-class Integer:
-    """An integer's encoding (INT_*), and the bits that old BTF used for bit fields."""
-
-    encoding: int
-    offset: int
-    bits: int
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A member of a struct or union: its type's id, its offset and width in bits.
-
-    bit_field_size  None for a member that is no bit field
-    """
-
-    name: str
-    type: int
-    bit_offset: int
-    bit_field_size: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Array:
-    """Elements of a type, indexed by another; none for a flexible array member."""
-
-    type: int
-    index_type: int
-    length: int
-
-
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """A variable in a section: the id of its VAR, its offset in the section and its size."""
-
-    type: int
-    offset: int
-    size: int
 
 
 class Btf:
@@ -178,9 +83,9 @@ class Btf:
         while at + _HEAD <= end:
             name, info, _ = words(data, at)
             kind = info >> 24 & 0x1F
-            if not 0 < kind < len(_ONCE_SIZE):
+            if not 0 < kind < len(ONCE_SIZE):
                 break
-            size = _HEAD + _ONCE_SIZE[kind] + _EACH_SIZE[kind] * (info & 0xFFFF)
+            size = _HEAD + ONCE_SIZE[kind] + EACH_SIZE[kind] * (info & 0xFFFF)
             if at + size > end:
                 break
             offsets.append(at)
@@ -195,7 +100,7 @@ class Btf:
 
     def of_kind(self, *kinds: Kind) -> Iterator[Type]:
         """The types of some kinds, those of the base not."""
-        wanted = {*kinds, *(kind | _FLAG for kind in kinds)}
+        wanted = {*kinds, *(kind | FLAG for kind in kinds)}
         for index, kind in enumerate(self._kinds, self.first_id):
             if kind in wanted:
                 yield self.type(index)
@@ -203,7 +108,7 @@ class Btf:
     @cached_property
     def tells_signs(self) -> bool:
         """Whether enums say if they are signed, as since Linux 6.0."""
-        newer = (Kind.ENUM | _FLAG, Kind.ENUM64, Kind.ENUM64 | _FLAG)
+        newer = (Kind.ENUM | FLAG, Kind.ENUM64, Kind.ENUM64 | FLAG)
         return any(kind in self._kinds for kind in newer)
 
     def string(self, offset: int) -> str:

@@ -19,7 +19,7 @@ from numba import types
 from numba.core import cgutils, options
 from numba.extending import intrinsic, overload, register_jitable
 
-from phypan.kernels import hashed, segments, struct_page, tables, words
+from phypan.kernels import hashed, hashscan, many, segments, struct_page, tables, words
 from phypan.kernels import leaves as leaves_module
 
 _njit: Any = numba.njit
@@ -88,6 +88,18 @@ def _load(bases, index, offset, big):  # type: ignore[no-untyped-def]
     return load
 
 
+@overload(words.zeros)
+def _zeros(bases, index, offset, count):  # type: ignore[no-untyped-def]
+    def zeros(bases, index, offset, count):  # type: ignore[no-untyped-def]
+        at = bases[index] + np.uint64(offset)
+        for n in range(count):
+            if _peek(at + np.uint64(8) * np.uint64(n)) != np.uint64(0):
+                return n
+        return count
+
+    return zeros
+
+
 @overload(words.prefetch)
 def _prefetch(bases, index, offset):  # type: ignore[no-untyped-def]
     def prefetch(bases, index, offset):  # type: ignore[no-untyped-def]
@@ -97,7 +109,7 @@ def _prefetch(bases, index, offset):  # type: ignore[no-untyped-def]
 
 
 def _helpers(module: ModuleType) -> list[Callable[..., Any]]:
-    primitives = (words.u64, words.i64, words.load, words.prefetch)
+    primitives = (words.u64, words.i64, words.load, words.zeros, words.prefetch)
     return [
         function
         for _, function in inspect.getmembers(module, inspect.isfunction)
@@ -109,7 +121,7 @@ def _helpers(module: ModuleType) -> list[Callable[..., Any]]:
 # allocate nothing and keep nothing, so that they need no support for that at run time.
 _OPTIONS = {"_nrt": False} if hasattr(options.DefaultOptions, "_nrt") else {"nogil": True}
 
-for _module in (words, tables, leaves_module, segments, hashed, struct_page):
+for _module in (words, tables, many, leaves_module, segments, hashed, hashscan, struct_page):
     for _function in _helpers(_module):
         register_jitable(**_OPTIONS)(_function)
 
@@ -118,9 +130,9 @@ def _compiled(function: Callable[..., Any]) -> Any:
     return _njit(**{**_OPTIONS, "cache": True, "nogil": True})(function)
 
 
-tables_many = _compiled(tables.many)
+tables_many = _compiled(many.many)
 leaves = _compiled(leaves_module.leaves)
 hashed_many = _compiled(hashed.many)
-hashed_scan = _compiled(hashed.scan)
-hashed_occupancy = _compiled(hashed.occupancy)
+hashed_scan = _compiled(hashscan.scan)
+hashed_occupancy = _compiled(hashscan.occupancy)
 classify = _compiled(struct_page.classify)

@@ -27,7 +27,7 @@ from phypan.kernels.tables import (
     descend,
     target,
 )
-from phypan.kernels.words import Words, find, i64, load, u64
+from phypan.kernels.words import Words, find, i64, load, u64, zeros
 
 # Why the walk stopped.
 DONE, FULL, MISSING, EXHAUSTED = 0, 1, 2, 3
@@ -52,6 +52,7 @@ ENTRY_FLAGS = 3  # the leaves' bits that are not an address
 SHIFT = 4  # page size 1 << SHIFT
 FAULT = 5  # OK, BAD_ENTRY, NOT_RESIDENT or CYCLE
 RANGE = 6
+_AHEAD = 512  # entries that are looked at together, to pass over those that are 0
 
 
 def put(
@@ -176,7 +177,14 @@ def leaves(
                 count = put(out, count, u64(0), first, size, where, u64(0), shift, fault)
             else:
                 entry = load(bases, extent, where - starts[extent], facts[BIG])
-                if entry != u64(0):
+                if entry == u64(0):
+                    ahead = (u64(1) << state[row + S_BITS]) - index - u64(1)
+                    ahead = min(ahead, (ends[extent] - where >> u64(3)) - u64(1))
+                    ahead = min(ahead, state[BUDGET] - state[READ], u64(_AHEAD))
+                    empty = u64(zeros(bases, extent, where + u64(8) - starts[extent], ahead))
+                    state[READ] += empty
+                    state[row + S_INDEX] += empty
+                else:
                     depth, count = visit(facts, state, depth, entry, where, first, out, count)
     state[DEPTH] = u64(depth)
     return stopped, count

@@ -37,6 +37,15 @@ def load(bases: Any, index: int, offset: int, big: int) -> int:
     return int.from_bytes(bases[index][offset : offset + 8], "big" if big else "little")
 
 
+def zeros(bases: Any, index: int, offset: int, count: int) -> int:
+    """How many words from `offset` on in extent `index` are 0, of the next `count`.
+
+    The caller has checked that they are inside of the extent. Tables are mostly empty.
+    """
+    data = bytes(bases[index][offset : offset + 8 * count])
+    return (len(data) - len(data.lstrip(b"\0"))) >> 3
+
+
 def prefetch(bases: Any, index: int, offset: int) -> None:
     """Say that the word `offset` bytes into extent `index` will be read soon."""
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from phypan.errors import PhypanError, Problem, Unsupported
-from phypan.formats import printk
+from phypan.formats import printk, printk_ringbuffer
 from phypan.formats.printk import Record
 from phypan.formats.vmcoreinfo import Vmcoreinfo
 
@@ -77,15 +77,15 @@ def _lockless(dump: Dump, info: Vmcoreinfo) -> Iterator[Record]:
         )
     )
     order = dump.byte_order
-    return printk.read_lockless(
+    return printk_ringbuffer.read_lockless(
         rings, descs, infos, text, info, order, lambda what: _problem(dump, what)
     )
 
 
-def _rings(dump: Dump, info: Vmcoreinfo) -> printk.Rings:
+def _rings(dump: Dump, info: Vmcoreinfo) -> printk_ringbuffer.Rings:
     size = info.size("printk_ringbuffer") or 0
     data = dump.kernel.space.read(_number(dump, "prb", 8), min(size, 4096))
-    return printk.read_rings(data, info, dump.byte_order)
+    return printk_ringbuffer.read_rings(data, info, dump.byte_order)
 
 
 def _records(dump: Dump, info: Vmcoreinfo) -> Iterator[Record]:

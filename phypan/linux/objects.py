@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from phypan.errors import PhypanError
 from phypan.formats import pt_regs
-from phypan.formats.btf import Kind
+from phypan.formats.btf_kinds import Kind
 from phypan.linux import types, variables
 from phypan.linux.symbols import Symbol, Symbols
 from phypan.linux.types import BtfTypes

@@ -7,7 +7,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from phypan.errors import BadRecord
-from phypan.formats.btf import INT_BOOL, INT_SIGNED, Btf, Kind, Type
+from phypan.formats.btf import Btf
+from phypan.formats.btf_kinds import INT_BOOL, INT_SIGNED, Kind, Type
 
 if TYPE_CHECKING:
     import drgn

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from phypan.kernels import leaves, modes, tables
+from phypan.kernels import leaves, many, modes, tables
 from phypan.kernels.modes import Mode
 from phypan.spaces.resident import Extents, Resident
 
@@ -114,12 +114,12 @@ def call_tables(facts: list[int], pieces: Sequence[tuple[int, int]]) -> Call:
 
             twin.many(*given, *filled)
             return
-        many = tables.many
+        walk = many.many
         if how == "numba":
             from phypan.kernels import compiled
 
-            many = compiled.tables_many
-        many(*given, modes.zeros(tables.WAYS, how), *filled)
+            walk = compiled.tables_many
+        walk(*given, modes.zeros(many.WAYS, how), *filled)
 
     return call
 

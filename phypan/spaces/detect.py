@@ -15,10 +15,14 @@ from phypan.kernels import tables
 from phypan.spaces import batch
 from phypan.spaces.batch import FAULTS, Range
 from phypan.spaces.clues import Clues
-from phypan.spaces.eras import ERAS, PAGE_OFFSET, Era, kernel_facts
+from phypan.spaces.eras import ERAS, PAGE_OFFSET, Era
+from phypan.spaces.facts import kernel_facts, radix_facts
 from phypan.spaces.resident import Resident
 
 _BUDGET = 1 << 16  # entries of page tables read for each candidate
+_RANGES = 1 << 14  # that are looked at for each candidate
+_ENOUGH = 32  # contradictions after which a candidate is not looked at any further
+_HUGE = (21, 30)  # shifts of huge pages of radix, which the kernel maps itself with
 WHERE = "page tables"
 
 
@@ -50,10 +54,14 @@ def detect(clues: Clues, resident: Resident, eras: Iterable[Era] = ERAS) -> Dete
         )  # fmt: skip
         return Detection(None, clues.said, (problem,))
     candidates = [era for era in eras if _possible(era, clues)]
-    verdicts = [judge(era, clues, resident) for era in candidates]
+    if not resident.holds(clues.root):
+        return _without_tables(clues, clues.root, candidates)
+    likely = [era for era in candidates if not _by_starts(era, clues)[1]]
+    verdicts = [judge(era, clues, resident) for era in likely]
     fitting = [verdict for verdict in verdicts if not verdict.against and verdict.evidence]
     problems = []
     if not fitting:
+        verdicts += [judge(era, clues, resident) for era in candidates if era not in likely]
         best = _least_wrong(verdicts, clues)
         problems.append(_nothing_fits(verdicts, best))
         if best is None:
@@ -66,6 +74,21 @@ def detect(clues: Clues, resident: Resident, eras: Iterable[Era] = ERAS) -> Dete
     return Detection(best.era, (*clues.said, *best.evidence), tuple(problems))
 
 
+def _without_tables(clues: Clues, root: int, candidates: list[Era]) -> Detection:
+    """What the release and the starts of regions say, where there are no tables to look at."""
+    told = [(era, *_by_starts(era, clues)) for era in candidates]
+    verdicts = [Verdict(era, tuple(more), tuple(less), ()) for era, more, less in told]
+    fitting = [v for v in verdicts if not v.against and (v.evidence or _of_release(v, clues))]
+    best = _chosen(fitting, clues) if fitting else None
+    problem = Problem(
+        f"swapper_pg_dir, at physical address {root:#x}, is not in the dump", WHERE,
+        "only the linear map can be translated",
+    )  # fmt: skip
+    if best is None:
+        return Detection(None, clues.said, (problem,))
+    return Detection(best.era, (*clues.said, *best.evidence), (problem,))
+
+
 def _possible(era: Era, clues: Clues) -> bool:
     if clues.page_size_known and era.page_shift != clues.page_shift:
         return False
@@ -76,42 +99,82 @@ def judge(era: Era, clues: Clues, resident: Resident) -> Verdict:
     """What speaks for and against an era: clues.root must be known."""
     assert clues.root is not None
     facts = kernel_facts(era, clues.root, native_big=clues.order == "big")
-    found: list[Range] = []
-    try:
-        for one in batch.ranges(resident, facts, how="plain", budget=_BUDGET):
-            found.append(one)
-    except batch.TooManyEntries:
-        pass  # what was read is evidence enough
-    evidence, against = _by_content(era, clues, found)
+    found, against = _read(era, clues, resident)
+    evidence = [] if against else _by_content(era, found)
     for more, less in (_by_starts(era, clues), _by_addresses(era, clues, resident, facts)):
         evidence += more
         against += less
     return Verdict(era, tuple(evidence), tuple(against), tuple(found))
 
 
-def _by_content(era: Era, clues: Clues, found: list[Range]) -> tuple[list[str], list[str]]:
-    """The tables hold nothing but entries of tables; what they map exists."""
-    against = []
-    mapped = [one for one in found if not one.fault]
+def _read(era: Era, clues: Clues, resident: Resident) -> tuple[list[Range], list[str]]:
+    """(what the tables map, what of it an era's kernel would not have), as far as it takes."""
+    assert clues.root is not None
+    if era.mmu == "radix":
+        # As the hardware reads them: their entries say themselves how large the next table is.
+        first = era.region("linear").first
+        top = first >> era.address_bits << era.address_bits
+        facts = radix_facts(clues.root, era.address_bits, era.index_bits[-1], top=top)
+        facts[tables.RPN] &= era.entries.rpn | (1 << era.page_shift) - 1
+        facts[tables.FLAGS] = ~facts[tables.RPN] % (1 << 64)
+    else:
+        facts = kernel_facts(era, clues.root, native_big=clues.order == "big")
+    found: list[Range] = []
+    against: list[str] = []
     end = clues.memory.end
-    for one in found:
-        if one.fault in (tables.BAD_ENTRY, tables.CYCLE):
-            against.append(f"{FAULTS[one.fault]} at physical address {one.physical:#x}")
-        elif one.fault and one.physical >= end:
-            against.append(f"a table at physical address {one.physical:#x}, outside of memory")
-    for one in mapped:
-        region = era.region_of(one.first)
-        if region is None or one.first + one.size - 1 > region.last:
-            against.append(f"{one.first:#x} is mapped, which is in no region")
-        elif not one.flags & era.entries.inhibited and one.physical + one.size > end:
-            piece = clues.memory.at(one.physical)
-            if isinstance(piece, Hole):
-                against.append(f"{one.first:#x} is mapped to {one.physical:#x}, outside of memory")
-    if not mapped or against:
-        return [], against
+    try:
+        for one in batch.ranges(resident, facts, how="plain", budget=_BUDGET):
+            found.append(one)
+            wrong = _wrong(era, clues, one, end)
+            if wrong is not None:
+                against.append(wrong)
+            if len(against) == _ENOUGH or len(found) == _RANGES:
+                break
+    except batch.TooManyEntries:
+        pass  # what was read is evidence enough
+    return found, against
+
+
+def _wrong(era: Era, clues: Clues, one: Range, end: int) -> str | None:
+    """Why no kernel of an era has such a range; `end` is that of the memory.
+
+    Tables hold entries of tables, and what they map exists.
+    """
+    if one.fault in (tables.BAD_ENTRY, tables.CYCLE):
+        return f"{FAULTS[one.fault]} at physical address {one.physical:#x}"
+    if one.fault:
+        outside = one.physical >= end
+        return (
+            f"a table at physical address {one.physical:#x}, outside of memory" if outside else None
+        )
+    return _misplaced(era, one) or _beyond(era, clues, one, end)
+
+
+def _misplaced(era: Era, one: Range) -> str | None:
+    region = era.region_of(one.first)
+    if region is None or one.first + one.size - 1 > region.last:
+        return f"{one.first:#x} is mapped, which is in no region"
+    if era.mmu == "hash" and region.name == "linear":
+        return f"{one.first:#x} is mapped, in the linear map, which no table is for"
+    if era.mmu == "radix" and one.shift not in (era.page_shift, *_HUGE):
+        return f"{one.first:#x} is mapped with pages of {1 << one.shift >> 10} KiB"
+    return None
+
+
+def _beyond(era: Era, clues: Clues, one: Range, end: int) -> str | None:
+    if one.flags & era.entries.inhibited or one.physical + one.size <= end:
+        return None
+    exists = not isinstance(clues.memory.at(one.physical), Hole)
+    return None if exists else f"{one.first:#x} is mapped to {one.physical:#x}, outside of memory"
+
+
+def _by_content(era: Era, found: list[Range]) -> list[str]:
+    mapped = [one for one in found if not one.fault]
     size = sum(one.size for one in mapped)
     names = sorted({region.name for one in mapped if (region := era.region_of(one.first))})
-    return [f"swapper_pg_dir maps {size >> 10} KiB, all of it in {', '.join(names)}"], []
+    if not mapped:
+        return []
+    return [f"swapper_pg_dir maps {size >> 10} KiB, all of it in {', '.join(names)}"]
 
 
 def _by_starts(era: Era, clues: Clues) -> tuple[list[str], list[str]]:
@@ -186,7 +249,7 @@ def _nothing_fits(verdicts: list[Verdict], best: Verdict | None) -> Problem:
             f"no known kind fits (tried: {tried})", WHERE, "only the linear map can be translated"
         )
     wrong = "; ".join(best.against[:3]) or "no evidence for it"
-    more = f" and {len(best.against) - 3} more" if len(best.against) > 3 else ""
+    more = " and more" if len(best.against) > 3 else ""
     return Problem(
         f"no known kind fits without contradiction; {best.era.name} was taken, but {wrong}{more}",
         WHERE, "what is translated through damaged tables is wrong",

@@ -11,8 +11,8 @@ from typing import Any
 from phypan.errors import BadRecord
 from phypan.formats import device_tree, hpte
 from phypan.formats.hpte import Hpte, PageSizes
-from phypan.kernels import hashed, modes, tables
-from phypan.kernels.hashed import DUPLICATE, MISPLACED
+from phypan.kernels import hashscan, modes, tables
+from phypan.kernels.hashscan import DUPLICATE, MISPLACED
 from phypan.kernels.segments import NO_VSID
 from phypan.memory import Memory
 from phypan.spaces.resident import Resident
@@ -123,9 +123,9 @@ class HashTable:
         """All valid entries in stored order; groups that the dump does not hold are left out."""
         for chunk in self._scan(scheme):
             rows = chunk.tolist()
-            for at in range(0, len(rows), hashed.SCAN_WORDS):
+            for at in range(0, len(rows), hashscan.SCAN_WORDS):
                 index, first, second, base, actual, context, address, wrong = rows[
-                    at : at + hashed.SCAN_WORDS
+                    at : at + hashscan.SCAN_WORDS
                 ]
                 yield HashedPage(
                     Hpte(index, first, second, base or None, actual or None),
@@ -136,23 +136,23 @@ class HashTable:
                 )
 
     def _scan(self, scheme: Scheme) -> Iterator[Any]:
-        """Flat arrays of what kernels.hashed.scan() fills."""
+        """Flat arrays of what kernels.hashscan.scan() fills."""
         how = modes.mode()
         given = [modes.words(words, how) for words in (scheme.words, self.words, self.size_words)]
         if how == "numpy":
             yield self._scan_by_twin(given)
             return
-        scan: Any = hashed.scan
+        scan: Any = hashscan.scan
         if how == "numba":
             from phypan.kernels import compiled
 
             scan = compiled.hashed_scan
         state, found = modes.zeros(1, how), modes.zeros(3, how)
-        out = modes.zeros(_AT_ONCE * hashed.SCAN_WORDS, how)
+        out = modes.zeros(_AT_ONCE * hashscan.SCAN_WORDS, how)
         while int(state[0]) < self.groups * hpte.SLOTS:
             arrays = self.resident.extents(how).arrays
             fault, count = scan(*given, *arrays, state, found, out)
-            yield out[: count * hashed.SCAN_WORDS]
+            yield out[: count * hashscan.SCAN_WORDS]
             where = self.start + int(state[0]) * hpte.ENTRY.size
             if fault == tables.NOT_RESIDENT and not self.resident.fetch([where]):
                 state[0] = int(state[0]) + 1
@@ -181,7 +181,7 @@ class HashTable:
         """(groups by their number of entries, groups not held), after a scan has fetched all."""
         how = modes.mode()
         counts = modes.zeros(hpte.SLOTS + 1, how)
-        count: Any = hashed.occupancy
+        count: Any = hashscan.occupancy
         if how == "numba":
             from phypan.kernels import compiled
 
@@ -196,11 +196,11 @@ class HashTable:
 
 def _count(chunk: Any, result: Statistics, contexts: set[int]) -> None:
     """Add a chunk of a scan."""
-    columns = [chunk[place :: hashed.SCAN_WORDS] for place in range(hashed.SCAN_WORDS)]
+    columns = [chunk[place :: hashscan.SCAN_WORDS] for place in range(hashscan.SCAN_WORDS)]
     first, owner, wrong = (
-        columns[place] for place in (hashed.ENTRY_FIRST, hashed.CONTEXT, hashed.WRONG)
+        columns[place] for place in (hashscan.ENTRY_FIRST, hashscan.CONTEXT, hashscan.WRONG)
     )
-    sizes = zip(columns[hashed.BASE].tolist(), columns[hashed.ACTUAL].tolist(), strict=True)
+    sizes = zip(columns[hashscan.BASE].tolist(), columns[hashscan.ACTUAL].tolist(), strict=True)
     result.sizes.update(sizes)
     owners = Counter(owner.tolist())
     contexts.update(owners)

@@ -1,6 +1,6 @@
 """Spaces behind trees of page tables: the kernel's, a process's, a radix tree of its own.
 
-`facts` say what the tables look like (phypan/spaces/eras.py); single addresses and batches go
+`facts` say what the tables look like (phypan/spaces/facts.py); single addresses and batches go
 through the same kernel, phypan/kernels/tables.py.
 """
 

@@ -24,7 +24,8 @@ from phypan.spaces import detect, vmemmap
 from phypan.spaces.audit import Finding, audit
 from phypan.spaces.clues import Clues, collect
 from phypan.spaces.detect import Detection
-from phypan.spaces.eras import PAGE_OFFSET, Era, kernel_facts, user_facts
+from phypan.spaces.eras import PAGE_OFFSET, Era
+from phypan.spaces.facts import kernel_facts, user_facts
 from phypan.spaces.hash import HashSpace, Segment
 from phypan.spaces.hashtable import HashTable, page_sizes
 from phypan.spaces.hpt import find_scheme
@@ -104,7 +105,8 @@ class Spaces(Mapping[str, Space]):
     @cached_property
     def _detection(self) -> Detection:
         found = detect.detect(self._clues, self.resident)
-        self._dump.problems += found.problems
+        told = self._dump.problems  # those of a file that phypan wrote are known already
+        told += [problem for problem in found.problems if problem not in told]
         return found
 
     @cached_property

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from phypan.errors import BadRecord
 from phypan.memory import Memory
-from phypan.spaces.eras import radix_facts
+from phypan.spaces.facts import radix_facts
 from phypan.spaces.linux import TreeSpace
 from phypan.spaces.resident import Resident
 from phypan.spaces.space import Protection

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from phypan.errors import BadRecord
 from phypan.formats import btf
-from phypan.formats.btf import Array, Btf, Kind, Member
+from phypan.formats.btf import Btf
+from phypan.formats.btf_kinds import Array, Kind, Member, Type
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "btf"
 ORDERS = {"le": "little", "be": "big"}
@@ -24,7 +25,7 @@ def sample(request) -> Btf:
     return Btf((GOLDEN / f"{maker}-{order}.btf").read_bytes(), ORDERS[order])
 
 
-def the(of: Btf, name: str, kind: Kind) -> btf.Type:
+def the(of: Btf, name: str, kind: Kind) -> Type:
     (found,) = [of.type(index) for index in of.find(name) if of.type(index).kind is kind]
     return found
 
@@ -160,7 +161,7 @@ def written(order: str, wanted: list[tuple]) -> bytes:
     return image(order, types, bytes(strings))
 
 
-def read_back(of: Btf, one: btf.Type) -> tuple:
+def read_back(of: Btf, one: Type) -> tuple:
     if one.kind is Kind.INT:
         return "int", one.name, one.value, of.integer(one).encoding
     if one.kind is Kind.STRUCT:

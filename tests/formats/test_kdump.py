@@ -148,7 +148,7 @@ def test_too_many_frames_are_taken_from_the_bitmap_blocks() -> None:
 def test_faults_of_descriptors_are_found_with_and_without_numpy(rows, order, size) -> None:
     data = b"".join(kdump_descriptors.DESCRIPTOR[order].pack(*row) for row in rows)
     head = Kdump(order, 4096, 1)
-    one_by_one = list(kdump._faulty(data, head, size))
+    one_by_one = list(kdump_descriptors._faulty(data, head, size))
     assert list(kdump_descriptors.faulty(data, head, size)) == one_by_one
     for index, row in enumerate(rows):
         offset, stored, flags, _ = row

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 import phypan
 from phypan.errors import BadRecord
-from phypan.formats.btf import Btf, Kind
+from phypan.formats.btf import Btf
+from phypan.formats.btf_kinds import Kind
 from phypan.linux import variables
 from phypan.linux.types import BtfTypes
 from tests.formats.test_btf import image

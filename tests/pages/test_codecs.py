@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from phypan.errors import BadRecord, Unsupported
 from phypan.formats.kdump import ZSTD
-from phypan.pages import codecs, packing
+from phypan.pages import codecs, packing, zlib_codec
 from tests.kdump_files import compressed
 
 COMPRESSIONS = [name for name in codecs.NAMES if name != "none"]
@@ -140,12 +140,13 @@ def test_damaged_streams_are_a_page_or_refused(name: str, draw: st.DataObject) -
 
 
 def test_a_library_that_is_missing_is_named_with_what_to_install(monkeypatch) -> None:
-    monkeypatch.setattr(codecs, "_library", lambda name: None)
+    monkeypatch.setattr(codecs, "load", lambda name: None)
+    monkeypatch.setattr(zlib_codec, "load", lambda name: None)
     with pytest.raises(Unsupported) as caught:
         codecs._lzo()
     assert "liblzo2" in (caught.value.hint or "")
     assert codecs._snappy().library == "cramjam"
-    assert codecs._zlib().native is None
+    assert zlib_codec.zlib_codec().native is None
     with pytest.raises(Unsupported):
         codecs.named("lzma")
     with pytest.raises(BadRecord):
@@ -163,8 +164,9 @@ def test_without_the_fast_libraries_pages_come_back_too(monkeypatch) -> None:
         return real(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    monkeypatch.setattr(codecs, "_library", lambda name: None)
-    for codec in (codecs._zlib(), codecs._snappy()):
+    monkeypatch.setattr(codecs, "load", lambda name: None)
+    monkeypatch.setattr(zlib_codec, "load", lambda name: None)
+    for codec in (zlib_codec.zlib_codec(), codecs._snappy()):
         for page in pages(4096):
             stored = codec.compressor()(page)
             assert codec.decompressor()(stored, 4096) == page

@@ -206,7 +206,10 @@ def unreadable(start: int, end: int):
 @pytest.fixture
 def bad(world, crashed) -> tuple[int, int]:
     """A page of low memory: (its old address, where its copy is, which cannot be read)."""
-    used = next(at for at, _ in crashed.before.chunks(16 << 20, 256 << 20))
+    used = 16 << 20  # physical address of a byte that is not zero
+    while not (data := crashed.before.read(used, 4096).lstrip(b"\0")):
+        used += 4096
+    used += 4096 - len(data)
     page = (world.boot.layout.copy + used) // 4096 * 4096
     return page - world.boot.layout.copy, page
 

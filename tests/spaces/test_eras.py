@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from phypan.memory import Extent, Memory, PageState
 from phypan.platform.page_tables import LinuxTables, Page, index_bits
 from phypan.spaces import batch
-from phypan.spaces.eras import ERAS, HugeDirectory, kernel_facts, user_facts
+from phypan.spaces.eras import ERAS, HugeDirectory
+from phypan.spaces.facts import kernel_facts, user_facts
 from phypan.spaces.linux import TreeSpace, era_levels, protection
 from phypan.spaces.resident import Resident
 from phypan.stores import BytesStore

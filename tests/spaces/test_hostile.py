@@ -14,7 +14,8 @@ from phypan.memory import Extent, Hole, Memory, PageState
 from phypan.platform.page_tables import LinuxTables, Page, process_table_entry
 from phypan.spaces import batch
 from phypan.spaces.batch import Range, TooManyEntries
-from phypan.spaces.eras import PAGE_OFFSET, kernel_facts, radix_facts, user_facts
+from phypan.spaces.eras import PAGE_OFFSET
+from phypan.spaces.facts import kernel_facts, radix_facts, user_facts
 from phypan.spaces.radix import Tree, process_tree, radix_space, tree
 from phypan.spaces.resident import Resident
 from phypan.stores import BytesStore

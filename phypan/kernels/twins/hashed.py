@@ -18,17 +18,14 @@ from phypan.formats.hpte import (
 )
 from phypan.kernels import segments
 from phypan.kernels.hashed import (
-    DUPLICATE,
     GROUPS,
     HASH_MASK,
-    MISPLACED,
-    SCAN_WORDS,
     SIZE_WORDS,
     SLB_WORDS,
     START,
     V3,
-    WRONG,
 )
+from phypan.kernels.hashscan import DUPLICATE, MISPLACED, SCAN_WORDS, WRONG
 from phypan.kernels.segments import NO_VSID, SEGMENT_SHIFT, SEGMENT_WORDS
 from phypan.kernels.tables import NOT_MAPPED, NOT_RESIDENT, OK, OUTSIDE
 from phypan.kernels.twins.segments import vsids
@@ -159,7 +156,7 @@ def scan(
 
 
 def occupancy(table: Array, starts: Array, ends: Array, bases: list[Array], counts: Array) -> int:
-    """As kernels.hashed.occupancy()."""
+    """As kernels.hashscan.occupancy()."""
     missing, per_time = 0, AT_ONCE // 8
     for at in range(0, int(table[GROUPS]), per_time):
         count = min(per_time, int(table[GROUPS]) - at)

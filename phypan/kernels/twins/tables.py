@@ -124,7 +124,7 @@ def many(
     starts: Array, ends: Array, bases: list[Array],
     addresses: Array, physical: Array, entries: Array, shifts: Array, faults: Array,
 ) -> None:  # fmt: skip
-    """As kernels.tables.many()."""
+    """As kernels.many.many()."""
     for array, value in ((physical, 0), (entries, 0), (shifts, 0), (faults, OUTSIDE)):
         array[:] = value
     linear = (facts[LINEAR_FIRST] <= addresses) & (addresses <= facts[LINEAR_LAST])

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import TYPE_CHECKING
 
-from phypan import Address, Analysis, Dump, HashTable, Hex, hookimpl
+from phypan import Address, Analysis, Dump, Hex, hookimpl
+
+if TYPE_CHECKING:
+    from phypan import HashTable
 
 SIZES = {12: "4K", 16: "64K", 20: "1M", 24: "16M", 34: "16G"}
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from phypan import Address, Analysis, Bytes, Dump, Hex, hookimpl
-from phypan.formats.hpte import SLOTS, Hpte
-from phypan.formats.kernel_dump import SectionType
+
+if TYPE_CHECKING:
+    from phypan.formats.hpte import Hpte
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ def hptesave(dump: Dump) -> Iterator[HptesaveRow]:
 
 def _boot_memory(dump: Dump) -> int | None:
     """Bytes of boot memory: what the copies of memory in real mode hold, from 0 on."""
+    from phypan.formats.kernel_dump import SectionType
+
     if dump.kernel_dump is None:
         return None
     end = 0
@@ -77,6 +81,8 @@ def _finding(offset: int | None, entry: Hpte, end: int, needed: int | None) -> s
 
 
 def _row(offset: int | None, entry: Hpte, finding: str | None) -> HptesaveRow:
+    from phypan.formats.hpte import SLOTS
+
     return HptesaveRow(
         offset=offset,
         size=None if entry.actual_shift is None else 1 << entry.actual_shift,

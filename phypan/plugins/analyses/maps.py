@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from phypan import Address, Analysis, Bytes, Dump, Hex, MappedRange, hookimpl
+from phypan import Address, Analysis, Bytes, Dump, Hex, hookimpl
+
+if TYPE_CHECKING:
+    from phypan import MappedRange
 
 WRITE_AND_EXECUTE = "writable and executable"
 

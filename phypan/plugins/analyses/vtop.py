@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from phypan import Address, Analysis, Bytes, Dump, Hex, Translation, hookimpl
+from phypan import Address, Analysis, Bytes, Dump, Hex, hookimpl
+
+if TYPE_CHECKING:
+    from phypan import Translation
 
 
 @dataclass(frozen=True)

@@ -60,8 +60,8 @@ def test_the_document() -> None:
                 "colour": "Colour.RED",
             },
             {
-                "name": "b", "at": 1, "at_hex": "0x1", "flags": None, "data": "", "many": [],
-                "share": 1.0, "colour": "Colour.RED",
+                "name": "b", "at": 1, "at_hex": "0x1", "flags": None, "flags_hex": None, "data": "",
+                "many": [], "share": 1.0, "colour": "Colour.RED",
             },
         ],
         "problems": [{"what": "what", "where": "where", "meaning": "meaning"}],

@@ -15,7 +15,7 @@ import phypan
 from phypan.dump import Dump
 from phypan.memory import Memory
 from phypan.plugins.renderers import table
-from phypan.rows import Address, Bytes, Hex, Pages, Rows, Show
+from phypan.rows import Address, Bytes, Hex, Pages, Rows
 
 DUMP = Dump("test", Memory([]))
 
@@ -53,24 +53,6 @@ def test_columns_are_aligned_and_numbers_have_base_and_unit() -> None:
 def test_no_rows_are_headings_alone() -> None:
     assert rendered()[0].split() == ["NAME", "AT", "FLAGS", "SIZE", "PAGES", "PLAIN", "YES", "MANY"]
     assert len(rendered()) == 1
-
-
-@pytest.mark.parametrize(
-    ("value", "show", "text"),
-    [
-        (1023, Show(unit="B"), "1023 B"),
-        (1024, Show(unit="B"), "1 KiB"),
-        (1 << 20, Show(unit="B"), "1 MiB"),
-        (1342177280, Show(unit="B"), "1.25 GiB"),
-        (1 << 60, Show(unit="B"), "1024 PiB"),
-        (255, Show(base=16), "ff"),
-        (255, Show(base=16, width=8), "000000ff"),
-        (-255, Show(base=16, width=8), "-ff"),
-        (7, Show(), "7"),
-    ],
-)
-def test_numbers(value, show, text) -> None:
-    assert table.number(value, show) == text
 
 
 @dataclass(frozen=True)

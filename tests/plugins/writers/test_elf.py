@@ -24,7 +24,7 @@ STORE = BytesStore(bytes(range(256)) * 1024 + bytes(1 << 20))
 
 
 def written(dump: Dump, folder, **options):
-    path = phypan.convert(dump, folder / "vmcore", force=True, **options)
+    path = phypan.convert(dump, folder / "vmcore", force=True, **options).path
     data = path.read_bytes()
     return data, elfcore.read(lambda at, size: data[at : at + size], len(data))
 
@@ -179,7 +179,7 @@ def test_more_segments_than_their_counter_holds(folder) -> None:
     dump = Dump("test", Memory(extents))
     phypan.convert(dump, folder / "vmcore")
     with phypan.open(folder / "vmcore") as again:
-        assert len(again.memory.extents) == 65_600
+        assert sum(1 for _ in again.memory.extents) == 65_600
         assert again.memory.read(65_599 * 2 * PAGE, 16) == bytes(range(63, 79))
     with (folder / "vmcore").open("rb") as file:
         elf = ELFFile(file)
