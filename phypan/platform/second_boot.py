@@ -18,7 +18,7 @@ from phypan.formats import device_tree as device_tree_format
 from phypan.formats import fadump, release_region
 from phypan.formats.kernel_dump import SectionType
 from phypan.formats.release_region import Pair, ReleaseRegion
-from phypan.platform import device_tree, proc_vmcore
+from phypan.platform import device_tree, page_flags, proc_vmcore
 from phypan.platform import hypervisor as rtas
 from phypan.platform.faults import Fault
 from phypan.platform.guest import Guest
@@ -29,7 +29,6 @@ from phypan.ranges import Ranges
 
 FREED = 0xA7  # what memory is filled with once it is given back: somebody else's
 KERNEL = 0x5B  # what the boot loader and the second kernel leave in low memory
-KPF_RESERVED = 1 << 32  # /proc/kpageflags: the page is held back (kernel-page-flags.h)
 
 
 class Quirk(Enum):
@@ -118,18 +117,8 @@ class SecondBoot:
         return shown
 
     def _page_flags(self, offset: int, size: int) -> bytes:
-        """A 64-bit word for each page frame, as fs/proc/page.c shows them; other bits are zero."""
-        page, order = self.guest.page_size, self.guest.byte_order
-        last = min((offset + size) // 8, self.lpar.memory.size // page)
-        words = bytearray(8 * max(0, last - offset // 8))
-        reserved = KPF_RESERVED.to_bytes(8, order)
         held = self._given.gaps(self.reserve_start, self.reserve_start + self.reserve_size)
-        for start, end in held:
-            first, stop = max(start // page, offset // 8), min(end // page, last)
-            if first < stop:
-                at = 8 * first - offset
-                words[at : at + 8 * (stop - first)] = reserved * (stop - first)
-        return bytes(words)
+        return page_flags.read(self.guest, self.lpar.memory.size, held, offset, size)
 
     @property
     def reserve_start(self) -> int:
