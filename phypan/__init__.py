@@ -66,6 +66,11 @@ if TYPE_CHECKING:
     from phypan.hooks import Writer as Writer
     from phypan.hooks import Written as Written
     from phypan.hooks import hookimpl as hookimpl
+    from phypan.live.dump import from_live as from_live
+    from phypan.live.store import LiveStore as LiveStore
+    from phypan.live.system import LiveSystem as LiveSystem
+    from phypan.live.system import NoDump as NoDump
+    from phypan.live.system import status as status
     from phypan.memory import Memory as Memory
     from phypan.outputs import convert as convert
     from phypan.outputs import estimate as estimate
@@ -78,6 +83,11 @@ if TYPE_CHECKING:
     from phypan.pages.state import PageState as PageState
     from phypan.pages.store import PageStore as PageStore
     from phypan.regions import read_regions as read_regions
+    from phypan.rescue.capture import capture as capture
+    from phypan.rescue.plan import CapturePlan as CapturePlan
+    from phypan.rescue.plan import plan_capture as plan_capture
+    from phypan.rescue.session import Captured as Captured
+    from phypan.rescue.under_way import unfinished_capture as unfinished_capture
     from phypan.rows import Address as Address
     from phypan.rows import Bytes as Bytes
     from phypan.rows import Column as Column
@@ -117,12 +127,19 @@ _HOME = {
     "filtering.zones": "Node nodes",
     "from_notes": "CoreNotes dump_from_notes read_core_notes",
     "hooks": "Analysis Input Renderer Source Writer Written hookimpl",
+    "live.dump": "from_live",
+    "live.store": "LiveStore",
+    "live.system": "LiveSystem NoDump status",
     "memory": "Memory",
     "outputs": "convert estimate join repair statistics verify",
     "pages.kdump_set": "KdumpSet",
     "pages.state": "PageMask PageState",
     "pages.store": "PageStore",
     "regions": "read_regions",
+    "rescue.capture": "capture",
+    "rescue.plan": "CapturePlan plan_capture",
+    "rescue.session": "Captured",
+    "rescue.under_way": "unfinished_capture",
     "rows": "Address Bytes Column Hex Pages Rows Show",
     "selection": "select",
     "sinks": "Output Progress",

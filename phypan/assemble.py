@@ -63,8 +63,12 @@ class _Parts:
         return bytes(self.ram.view(section.destination, end - section.destination))
 
 
-def from_ram(ram: Store, regions: Regions, source: str) -> Dump:
+def from_ram(
+    ram: Store, regions: Regions, source: str, *, searched: int = identify.SEARCHED
+) -> Dump:
     """The Dump of the crashed partition whose memory, seen in the second boot, is `ram`.
+
+    searched  bytes, from physical address 0 on, in which VMCOREINFO is looked for if need be
 
     `ram` begins at physical address 0. Nothing that is missing or wrong stops it, short of a
     description that names no memory at all.
@@ -77,7 +81,7 @@ def from_ram(ram: Store, regions: Regions, source: str) -> Dump:
     sections = regions.kernel_dump.sections
     memory, wrong = preserved.memory(ram, sections, regions.memory, header)
     parts.problems += wrong
-    text, order = _vmcoreinfo(parts, memory, info)
+    text, order = _vmcoreinfo(parts, memory, info, searched)
     cpus, problems = cpus_from(states, info)
     parts.problems += problems
     page_size, guess = identify.page_size(text)
@@ -195,7 +199,7 @@ def _elf_header(parts: _Parts, address: int) -> elfcore.ElfCore | None:
 
 
 def _vmcoreinfo(
-    parts: _Parts, memory: Memory, info: fadump.CrashInfo | None
+    parts: _Parts, memory: Memory, info: fadump.CrashInfo | None, searched: int
 ) -> tuple[Vmcoreinfo | None, ByteOrder | None]:
     """VMCOREINFO as the crash info header leads to it, else the latest that memory holds."""
     for address, size in _note_places(parts, info):
@@ -203,7 +207,7 @@ def _vmcoreinfo(
             for note in elfcore.read_notes(parts.ram.view(address, size), info.order):
                 if note.name == ppc_notes.VMCOREINFO:
                     return vmcoreinfo_format.read(note.data), info.order
-    text, order = identify.find_vmcoreinfo(memory)
+    text, order = identify.find_vmcoreinfo(memory, searched)
     if text is None:
         parts.problem(
             "no VMCOREINFO in memory",

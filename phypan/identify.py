@@ -12,12 +12,16 @@ from phypan.formats.vmcoreinfo import Vmcoreinfo
 from phypan.memory import Memory
 
 DEFAULT_PAGE_SIZE = 65536
-_SEARCHED = 4 << 30  # bytes from physical address 0: Linux has its image and early pages there
+SEARCHED = 4 << 30  # bytes from physical address 0: Linux has its image and early pages there
 _MSR_IR_DR = 0x30  # the MMU was on: such a CPU ran the kernel or a process, not firmware
 
 
-def find_vmcoreinfo(memory: Memory) -> tuple[Vmcoreinfo | None, ByteOrder | None]:
+def find_vmcoreinfo(
+    memory: Memory, searched: int = SEARCHED
+) -> tuple[Vmcoreinfo | None, ByteOrder | None]:
     """(the VMCOREINFO in `memory`, the byte order of the note it stands in, if it does).
+
+    searched  bytes to be searched, from physical address 0 on
 
     Of several the one of the latest crash counts before others, and the longest before shorter
     ones; of Linux's two copies the one in a note.
@@ -25,7 +29,7 @@ def find_vmcoreinfo(memory: Memory) -> tuple[Vmcoreinfo | None, ByteOrder | None
     best: Vmcoreinfo | None = None
     rank = (-1, -1, False)
     order: ByteOrder | None = None
-    for address in memory.find(vmcoreinfo.START, 0, min(memory.end, _SEARCHED)):
+    for address in memory.find(vmcoreinfo.START, 0, min(memory.end, searched)):
         info = vmcoreinfo.read(_from(memory, address))
         if not vmcoreinfo.plausible(info):
             continue

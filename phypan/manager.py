@@ -25,7 +25,7 @@ from phypan.hooks import Analysis, Renderer, Source, Writer
 
 GROUP = "phypan"
 _BUILT_IN: Mapping[str, tuple[str, ...]] = {
-    "sources": ("ram", "directory", "elf", "kdump", "flattened"),
+    "sources": ("ram", "directory", "elf", "kdump", "flattened", "live"),
     "writers": ("elf", "kdump"),
     "analyses": (
         *("info", "sys", "triage", "dmesg", "ps", "bt", "modules", "cpus"),
@@ -42,7 +42,9 @@ _KINDS: Mapping[str, type] = {
 }
 PATIENCE = 10  # seconds that a stranger's plugin may take to be imported and to register
 # Commands that are no analyses: a stranger's of such a name could never be called.
-RESERVED = frozenset({"convert", "demo", "join", "plugins", "repair", "simulate", "verify"})
+RESERVED = frozenset(
+    {"capture", "convert", "demo", "join", "plugins", "repair", "simulate", "status", "verify"}
+)
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 

@@ -68,9 +68,8 @@ def test_a_source_can_be_chosen(folder) -> None:
         assert dump.cpus
     with pytest.raises(Unsupported, match="no source 'what'") as caught:
         phypan.open(crashed, source="what")
-    assert "directory, elf, ram" in caught.value.hint.replace("flattened, ", "").replace(
-        "kdump, ", ""
-    )
+    assert "directory, elf, " in caught.value.hint
+    assert ", ram" in caught.value.hint
     with pytest.raises(Unsupported):
         phypan.open(crashed, source="elf")
     with pytest.raises(phypan.BadRecord, match="not a 64-bit ELF file"):

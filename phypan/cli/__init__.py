@@ -1,6 +1,6 @@
 """The command line: parsing, and one call of the public API for each command.
 
-Exit codes: 0 ok; 1 error; 2 usage, or something that is not supported here.
+Exit codes: 0 ok; 1 error; 2 usage, or something that is not supported here. `capture` has more.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 import phypan
-from phypan.cli import writing
+from phypan.cli import capturing, writing
 from phypan.cli.options import LateOptions, arguments_of, given, options_of
 from phypan.cli.shared import PATH, kernel_options, names, row_options, source_options
 
@@ -111,7 +111,8 @@ def plugins() -> None:
             click.echo(f"    left out: {plugin.failure}")
 
 
-for _command in (writing.convert, writing.join, writing.verify, writing.repair):
+_WRITING = (writing.convert, writing.join, writing.verify, writing.repair)
+for _command in (*_WRITING, capturing.capture, capturing.status):
     cli.add_command(_command)
 
 

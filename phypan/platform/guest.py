@@ -62,7 +62,7 @@ class Guest:
         self.lpar, self.hypervisor, self.kernel = lpar, hypervisor, kernel
         self.byte_order, self.page_size, self.faults = byte_order, page_size, faults
         self.boot_memory = LOW_MEMORY if kernel.mechanism == "phyp" else boot_memory
-        self._reservation = Reservation(
+        self.reservation = Reservation(
             kernel=kernel,
             memory=lpar.memory.size,
             boot_memory=self.boot_memory,
@@ -70,7 +70,7 @@ class Guest:
             cpu_area=hypervisor.cpu_area_size,
             hpte_area=hypervisor.hpte_area_size,
         )
-        self.layout = self._reservation.layout()
+        self.layout = self.reservation.layout()
         self._numbers = random.Random(seed)
         self._lines: list[Line] = []
         self._clock = 0
@@ -151,7 +151,7 @@ class Guest:
 
     def register(self) -> bool:
         """Register for a dump, as the first and the second boot do; whether it was accepted."""
-        structure = kernel_dump.write(KernelDump(self._reservation.sections()))
+        structure = kernel_dump.write(KernelDump(self.reservation.sections()))
         self.lpar.memory.write(_STRUCTURE, structure)
         for _ in range(4):
             status = self._rtas(
@@ -238,5 +238,5 @@ class Guest:
         self.lpar.memory.write(self.layout.header, fadump.write(info))
         if version == 0:
             note = 0 if lost else self._note_size
-            head = self._reservation.elf_header(self.byte_order, relocated, note)
+            head = self.reservation.elf_header(self.byte_order, relocated, note)
             self.lpar.memory.write(self.layout.header + size, head)

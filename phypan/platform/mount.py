@@ -68,11 +68,14 @@ class Files:
 
     def __init__(self, boot: SecondBoot) -> None:
         self._boot = boot
+        self._shown: Mapping[str, File] | None = None  # until something is written
 
     def _files(self) -> Mapping[str, File]:
-        state = _state(self._boot)
-        model = File(lambda offset, size: state[offset : offset + size], None, len(state))
-        return {**self._boot.files(), STATE: model}
+        if self._shown is None:
+            state = _state(self._boot)
+            model = File(lambda offset, size: state[offset : offset + size], None, len(state))
+            self._shown = {**self._boot.files(), STATE: model}
+        return self._shown
 
     def _file(self, path: str) -> File:
         found = self._files().get(path.lstrip("/"))
@@ -117,6 +120,7 @@ class Files:
         found = self._file(path)
         if found.write is None:
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        self._shown = None
         try:
             found.write(data)
         except PhypanError as error:

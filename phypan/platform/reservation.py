@@ -74,9 +74,13 @@ class Reservation:
             )
         return layout
 
+    @property
+    def variable_reserve(self) -> int:
+        """phyp dump: bytes put by for the save area, and left to the kernel of the second boot."""
+        return max(LOW_MEMORY, self.memory // 20 & ~(LOW_MEMORY - 1))
+
     def _at_the_top(self) -> Layout:
-        reserve = max(LOW_MEMORY, self.memory // 20 & ~(LOW_MEMORY - 1))
-        start = self.memory - self.cpu_area - self.hpte_area - reserve
+        start = self.memory - self.cpu_area - self.hpte_area - self.variable_reserve
         start &= ~(self.page_size - 1)
         copy = start + self.cpu_area + self.hpte_area
         return Layout(start, LOW_MEMORY, copy, copy + LOW_MEMORY, self.memory)

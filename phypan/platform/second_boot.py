@@ -8,6 +8,7 @@ name and can be switched off.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -17,13 +18,14 @@ from phypan.formats import device_tree as device_tree_format
 from phypan.formats import fadump, release_region
 from phypan.formats.kernel_dump import SectionType
 from phypan.formats.release_region import Pair, ReleaseRegion
-from phypan.platform import device_tree, proc_vmcore
+from phypan.platform import device_tree, page_flags, proc_vmcore
 from phypan.platform import hypervisor as rtas
 from phypan.platform.faults import Fault
 from phypan.platform.guest import Guest
 from phypan.platform.hypervisor import Hypervisor
 from phypan.platform.lpar import Lpar
 from phypan.platform.reservation import Layout
+from phypan.ranges import Ranges
 
 FREED = 0xA7  # what memory is filled with once it is given back: somebody else's
 KERNEL = 0x5B  # what the boot loader and the second kernel leave in low memory
@@ -70,7 +72,10 @@ def text_file(make: Callable[[], str], write: Callable[[bytes], None] | None = N
 class SecondBoot:
     """The partition after the crash.
 
-    released  (start, size) of memory given back so far, physical addresses
+    released   (start, size) of memory given back so far, physical addresses
+    rounds     how often a dump was registered anew
+    number     of this boot: the first one after the crash is 2
+    on_free    called with (start, end) of memory that is given back, while it holds what it held
     """
 
     lpar: Lpar
@@ -79,7 +84,10 @@ class SecondBoot:
     quirks: frozenset[Quirk] = DEFAULT_QUIRKS
     faults: frozenset[Fault] = frozenset()
     released: list[tuple[int, int]] = field(default_factory=list)
-    rounds: int = 0  # how often a dump was registered anew
+    rounds: int = 0
+    number: int = 2
+    on_free: Callable[[int, int], None] | None = None
+    _given: Ranges = field(default_factory=Ranges)
 
     @property
     def layout(self) -> Layout:
@@ -88,7 +96,7 @@ class SecondBoot:
 
     def boot(self) -> None:
         """Load a boot loader and a kernel over low memory, and start it with little memory."""
-        memory, boot = self.lpar.memory, self.guest.boot_memory
+        memory, boot = self.lpar.memory, self.reserve_start
         for start, size in ((0x4000, 0x8000), (0x400000, 0x500000), (boot - 0x100000, 0x100000)):
             memory.fill(start, min(size, boot - start), KERNEL)
         if Fault.OVERWRITTEN in self.faults:
@@ -99,9 +107,28 @@ class SecondBoot:
     def files(self) -> Mapping[str, File]:
         """What the kernel shows, by path without the leading slash."""
         tree = device_tree.tree(self.hypervisor, phyp_names=self.phyp)
-        shown = {"sys/firmware/fdt": _bytes_file(device_tree_format.write(tree))}
+        boot_id = uuid.uuid5(uuid.NAMESPACE_OID, f"{self.guest.banner} boot {self.number}")
+        shown = {
+            "sys/firmware/fdt": _bytes_file(device_tree_format.write(tree)),
+            "proc/sys/kernel/random/boot_id": _bytes_file(f"{boot_id}\n".encode()),
+            "proc/kpageflags": File(self._page_flags),
+        }
         shown.update(_directory("proc/device-tree", tree))
         return shown
+
+    def _page_flags(self, offset: int, size: int) -> bytes:
+        held = self._given.gaps(self.reserve_start, self.reserve_start + self.reserve_size)
+        return page_flags.read(self.guest, self.lpar.memory.size, held, offset, size)
+
+    @property
+    def reserve_start(self) -> int:
+        """Physical address from which on all memory is held back."""
+        return self.guest.boot_memory
+
+    @property
+    def reserve_size(self) -> int:
+        """Bytes held back, of which some may have been given back since."""
+        return self.lpar.memory.size - self.reserve_start
 
     @property
     def phyp(self) -> bool:
@@ -111,9 +138,14 @@ class SecondBoot:
     def free(self, start: int, size: int) -> None:
         """Give memory back: from now on somebody else writes to it."""
         end = min(start + size, self.lpar.memory.size)
-        if start < end:
-            self.lpar.memory.fill(start, end - start, FREED)
-            self.released.append((start, end - start))
+        if start >= end:
+            return
+        self.released.append((start, end - start))
+        for first, last in list(self._given.gaps(start, end)):  # what was given back stays so
+            if self.on_free is not None:
+                self.on_free(first, last)
+            self.lpar.memory.fill(first, last - first, FREED)
+        self._given.add(start, end)
 
     def register_again(self, invalidate: int) -> None:
         """Invalidate the dump with this RTAS command and register for the next one."""
@@ -143,13 +175,8 @@ class PhypSecondBoot(SecondBoot):
 
     @property
     def reserve_start(self) -> int:
-        """Physical address from which on all memory is held back."""
-        return self.guest.boot_memory
-
-    @property
-    def reserve_size(self) -> int:
-        """Bytes held back."""
-        return self.lpar.memory.size - self.reserve_start
+        """Behind the memory that this kernel is left; prom.c, phyp_dump_reserve_mem()."""
+        return self.guest.reservation.variable_reserve
 
     def files(self) -> Mapping[str, File]:
         """With release_region, and /proc/vmcore in which offsets are physical addresses."""
@@ -250,6 +277,14 @@ class FadumpSecondBoot(SecondBoot):
         start = self.layout.boot_memory
         self.free(start, self.lpar.memory.size - start)
         self.register_again(rtas.INVALIDATE)
+
+
+def again(boot: SecondBoot) -> SecondBoot:
+    """The boot after `boot`, of which nobody took the dump: everything is held back anew."""
+    after = type(boot)(boot.lpar, boot.hypervisor, boot.guest, boot.quirks, boot.faults)
+    after.number, after.on_free = boot.number + 1, boot.on_free
+    after.boot()
+    return after
 
 
 def start(

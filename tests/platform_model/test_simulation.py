@@ -331,3 +331,51 @@ def test_the_property_is_there_while_a_dump_waits(phyp) -> None:
     assert raw == phyp.boot.hypervisor.kernel_dump_property()
     phyp.boot.guest.invalidate(rtas.INVALIDATE)
     assert "proc/device-tree/rtas/ibm,kernel-dump" not in phyp.boot.files()
+
+
+def _reserved(boot, start: int, end: int) -> list[bool]:
+    """What /proc/kpageflags says of each page, read in one piece."""
+    page = boot.guest.page_size
+    flags = boot.files()["proc/kpageflags"].read(start // page * 8, (end - start) // page * 8)
+    words = [flags[at : at + 8] for at in range(0, len(flags), 8)]
+    return [bool(int.from_bytes(word, boot.guest.byte_order) >> 32 & 1) for word in words]
+
+
+def test_page_flags_tell_what_is_still_held_back(phyp) -> None:
+    boot, page, start = phyp.boot, 4096, phyp.boot.reserve_start
+    assert _reserved(boot, start - page, start + page) == [False, True]
+    _release(boot, 0x20000000, 0x3000)
+    window = _reserved(boot, 0x20000000 - page, 0x20000000 + 5 * page)
+    assert window == [True, False, False, False, False, True]
+    assert boot.files()["proc/kpageflags"].read((1 << 30) // page * 8, 8) == b"", "no such page"
+
+
+def test_what_is_freed_twice_keeps_what_its_new_owner_wrote(phyp) -> None:
+    boot = phyp.boot
+    _release(boot, 0x20000000, 0x1000)
+    boot.lpar.memory.write(0x20000000, b"somebody's")
+    _release(boot, 0x20000000, 0x1000)
+    assert boot.lpar.memory.read(0x20000000, 10) == b"somebody's"
+
+
+def test_a_boot_after_the_second_holds_everything_back_again(phyp) -> None:
+    boot = phyp.boot
+    _release(boot, 0x20000000, 0x1000)
+    after = second_boot.again(boot)
+    assert after.files()["proc/sys/kernel/random/boot_id"].read(0, 99) != (
+        boot.files()["proc/sys/kernel/random/boot_id"].read(0, 99)
+    )
+    assert "sys/kernel/release_region" in after.files()
+    assert all(_reserved(after, 0x20000000, 0x20003000))
+    _release(after, after.reserve_start, after.reserve_size - after.scratch_size)
+    _release(after, after.layout.start, after.scratch_size)
+    assert after.rounds == 1, "it counts anew"
+
+
+def test_with_much_memory_the_old_kernel_keeps_more_than_was_preserved() -> None:
+    """prom.c, phyp_dump_reserve_mem(): a twentieth of memory, in whole 256 MiB."""
+    boot = phypan.simulate(kernel="2.6.32", memory="12G").boot
+    assert boot.reserve_start == 512 << 20
+    assert boot.guest.boot_memory == 256 << 20
+    text = boot.files()["sys/kernel/release_region"].read(0, 4096).decode()
+    assert release_region.read(text).rest.start == 512 << 20

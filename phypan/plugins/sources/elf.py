@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 
 from phypan import (
     EVERYWHERE,
+    BadRecord,
     CoreNotes,
     Dump,
     Extent,
@@ -22,7 +24,7 @@ from phypan import (
     read_core_notes,
     without_overlaps,
 )
-from phypan.formats import elfcore
+from phypan.formats import elfcore, lost
 from phypan.formats.elfcore import ElfCore, Segment
 
 _SHORTER = "p_filesz is less than p_memsz: the tool that wrote the file left it out"
@@ -57,7 +59,7 @@ def open_(given: Input) -> Dump:
         problems.append(Problem("a core file describes itself", names, "it was not looked at"))
     notes = read_core_notes(_notes(core, store, problems), core.order)
     notes.problems[:0] = problems
-    memory = _memory(core, store, notes)
+    memory = _without_lost(_memory(core, store, notes), store, notes)
     return dump_from_notes(f"ELF core {given.path}", notes, memory, incomplete=_incomplete(core))
 
 
@@ -101,6 +103,48 @@ def _memory(core: ElfCore, store: Store, notes: CoreNotes) -> Memory:
     kept, dropped = without_overlaps(extents)
     notes.add(_problems(wrong, dropped, core))
     return Memory(kept, [*holes, *notes.holes()])
+
+
+def _without_lost(memory: Memory, store: Store, notes: CoreNotes) -> Memory:
+    """`memory` without what a capture could not read, as its trailer tells (formats.lost)."""
+    try:
+        missing = [(entry.at, entry.at + entry.size, entry.why) for entry in _trailer(store)]
+    except BadRecord as error:
+        notes.add([Problem(str(error), "end of the file", "what was lost is not known")])
+        return memory
+    if not missing:
+        return memory
+    missing.sort()
+    starts = [start for start, _, _ in missing]
+    kept: list[Extent] = []
+    holes: list[Hole] = []
+    for extent in memory.extents:
+        shift, at, stop = extent.start - extent.offset, extent.offset, extent.offset + extent.size
+        for index in range(max(0, bisect_right(starts, at) - 1), len(missing)):
+            first, last = max(at, missing[index][0]), min(stop, missing[index][1])
+            if missing[index][0] >= stop:
+                break
+            if first < last:
+                kept.append(Extent(at + shift, first - at, store, at))
+                damaged = PageState.DAMAGED
+                holes.append(Hole(first + shift, last - first, damaged, missing[index][2]))
+                at = last
+        kept.append(Extent(at + shift, stop - at, store, at))
+    size = sum(hole.size for hole in holes)
+    what = f"{size:#x} bytes could not be read when the dump was taken"
+    notes.add([Problem(what, "end of the file", "they are holes")])
+    return Memory(kept, [*holes, *memory.holes()])
+
+
+def _trailer(store: Store) -> list[lost.Lost]:
+    """What it lists; nothing where there is none."""
+    end = store.view(max(0, store.size - lost.FOOTER.size), min(store.size, lost.FOOTER.size))
+    size = lost.trailer_size(end)
+    if size is None:
+        return []
+    if size > store.size:
+        raise BadRecord(f"{size} bytes, the file has {store.size}", where=lost.WHERE)
+    return lost.read(store.view(store.size - size, size))
 
 
 _WRAPS = "wraps around; it is left out"

@@ -1,0 +1,174 @@
+"""Copier: fills a target from the live memory, piece by piece, and has it given back behind itself.
+
+Reading and writing go on while what was written is made certain: at most one such commit is under
+way, in a thread of its own, and what it says is certain is in the journal before it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from phypan.errors import InputError
+from phypan.formats import elfcore, lost
+from phypan.formats.lost import Lost
+from phypan.live.store import LiveStore
+from phypan.rescue.giving import Giver
+from phypan.rescue.local import LocalFile
+from phypan.rescue.outline import Outline, Piece
+from phypan.sinks import Progress
+
+CHUNK = 1 << 20  # bytes read at a time
+WINDOW = 64 << 20  # bytes after which a commit begins
+_BLOCK = 1 << 16  # bytes: the smallest stretch of zeros that is not put
+_ZEROS = bytes(_BLOCK)
+_UNIT = 4096  # bytes: what is lost at the least where memory cannot be read
+_FLAGS_AT = 48  # file offset of e_flags
+GONE = "the dump was gone before it was saved"
+
+
+class Copier:
+    """One run of a capture over an outline.
+
+    at    file offset up to which everything was put, or is zeros
+    lost  what could not be read
+    """
+
+    def __init__(
+        self,
+        outline: Outline,
+        memory: LiveStore | None,
+        target: LocalFile,
+        giver: Giver,
+        *,
+        at: int = 0,
+        lost: list[Lost],
+        window: int = WINDOW,
+    ) -> None:
+        self._outline, self._memory, self._target, self._giver = outline, memory, target, giver
+        self.at, self.lost = at, lost
+        self._window = window
+        self._told = len(lost)  # of these, how many are in the journal
+        self._committed = at  # file offset at which the last commit began
+        self._buffer = bytearray(CHUNK)
+        self._commits = ThreadPoolExecutor(1)
+        self._commit: Future[None] | None = None
+
+    def fill(self, progress: Progress) -> int:
+        """Put everything that is still to be put; the length of the file, to be finished with.
+
+        Without memory to read from, the file ends where it is.
+        """
+        try:
+            head = self._outline.head[self.at :]
+            if head:
+                self._target.put(self.at, head)
+                self.at += len(head)
+            for piece in self._steps() if self._memory is not None else ():
+                self._copy(piece)
+                self.at = piece.at + piece.size
+                progress(self.at, self._outline.size)
+                self._keep_up()
+            return self._end()
+        finally:
+            self._commits.shutdown(cancel_futures=True)
+
+    def _steps(self) -> Iterator[Piece]:
+        """What is still to be copied, a chunk at a time; of files with holes only the rest."""
+        assert self._memory is not None
+        for offset, size, at in self._outline.behind(self.at):
+            for start, length in self._memory.data(offset, size):
+                for position in range(start, start + length, CHUNK):
+                    count = min(CHUNK, start + length - position)
+                    yield Piece(position, count, at + position - offset)
+
+    def _copy(self, piece: Piece) -> None:
+        assert self._memory is not None
+        buffer = memoryview(self._buffer)[: piece.size]
+        try:
+            self._memory.readinto(piece.offset, buffer)
+        except InputError:
+            self._copy_bit_by_bit(piece, buffer)
+        self._put(piece.at, piece.size)
+
+    def _copy_bit_by_bit(self, piece: Piece, buffer: memoryview) -> None:
+        """Read what can be read of a piece; the rest is filled with words that say so."""
+        assert self._memory is not None
+        missing = []
+        for at in range(0, piece.size, _UNIT):
+            part = buffer[at : at + _UNIT]
+            try:
+                self._memory.readinto(piece.offset + at, part)
+            except InputError as error:
+                part[:] = (lost.FILL * -(-len(part) // len(lost.FILL)))[: len(part)]
+                why = f"it could not be read: {error.what}"
+                missing.append(Lost(piece.at + at, len(part), why))
+        self.lost += lost.merged(missing)
+
+    def _put(self, at: int, size: int) -> None:
+        """Put the first `size` bytes of the buffer, but for blocks of zeros."""
+        buffer, first = self._buffer, None
+        for block in range(0, size, _BLOCK):
+            count = min(_BLOCK, size - block)
+            # startswith compares in place, with memcmp: nothing is copied
+            if buffer.startswith(_ZEROS if count == _BLOCK else _ZEROS[:count], block):
+                if first is not None:
+                    self._target.put(at + first, memoryview(buffer)[first:block])
+                    first = None
+            elif first is None:
+                first = block
+        if first is not None:
+            self._target.put(at + first, memoryview(buffer)[first:size])
+
+    # -- commits --------------------------------------------------------------------------------
+
+    def _keep_up(self) -> None:
+        """Begin a commit when it is time; wait for the last one only when that is far behind."""
+        behind = self.at - self._committed
+        if behind < self._window:
+            return
+        if self._commit is not None and (self._commit.done() or behind >= 4 * self._window):
+            self._wait()
+        if self._commit is None:
+            self._begin()
+
+    def _begin(self) -> None:
+        self._committed = self.at
+        self._commit = self._commits.submit(self._make_certain, self.at, self.untold())
+
+    def _wait(self) -> None:
+        if self._commit is not None:
+            commit, self._commit = self._commit, None
+            commit.result()
+
+    def _make_certain(self, at: int, new: list[Lost]) -> None:
+        self._target.confirm()
+        self._giver.safe(self._outline, at, {"safe": at, "lost": new})
+
+    def untold(self) -> list[Lost]:
+        """What was lost and is not in the journal yet; now the caller is to put it there."""
+        new, self._told = self.lost[self._told :], len(self.lost)
+        return new
+
+    # -- the end --------------------------------------------------------------------------------
+
+    def _end(self) -> int:
+        """Put what is behind the memory; the length of the file."""
+        self._wait()
+        size = self.at if self._memory is None and not self.lost else self._outline.size
+        if self._memory is None and self.at < self._outline.size:
+            self.lost.append(Lost(self.at, self._outline.size - self.at, GONE))
+        if size == self._outline.size and self.lost:
+            trailer = lost.write(lost.merged(self.lost))
+            self._target.put(size, trailer)
+            size += len(trailer)
+        if self.lost or size < self._outline.size:
+            self._target.confirm()  # the head as it was, before it is changed
+            self._target.put(_FLAGS_AT, self._incomplete())
+        return size
+
+    def _incomplete(self) -> bytes:
+        """e_flags with the bit that says so."""
+        order = elfcore.byte_order(self._outline.head) or "big"
+        flags = int.from_bytes(self._outline.head[_FLAGS_AT : _FLAGS_AT + 4], order)
+        return (flags | elfcore.EFLAGS_INCOMPLETE).to_bytes(4, order)

@@ -1,0 +1,83 @@
+"""First record: all that it takes to make the file, but for memory, out of a dump that waits."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import astuple
+from typing import Any
+
+from phypan import api, manager
+from phypan.dump import Dump
+from phypan.errors import InputError, NotInDump
+from phypan.formats import ppc_notes
+from phypan.live import page_flags
+from phypan.live import system as live
+from phypan.live.page_flags import PageFlags
+from phypan.live.release_plan import Reservation
+from phypan.live.store import LiveStore
+from phypan.live.system import LiveSystem
+from phypan.rescue.outline import outline
+from phypan.sinks import no_progress
+
+VERSION = 1  # of what is in the journal
+
+
+def memory_of(dump: Dump) -> LiveStore:
+    """The store that all memory of a live dump lies in."""
+    for extent in dump.memory.extents:
+        if isinstance(extent.store, LiveStore):
+            return extent.store
+    raise InputError("there is no memory to save", where=dump.source)
+
+
+def first_record(
+    address: str, system: LiveSystem, dump: Dump, memory: LiveStore, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the journal begins with.
+
+    address  path of the file
+    dump     the dump that waits, whose memory lies in `memory`
+    options  the ELF writer's own
+    """
+    writer = manager.named(api.writers(), "elf", "format")
+    image = outline(lambda output: writer.write(dump, output, no_progress, **options), memory)
+    held: Reservation | None = None
+    flags: PageFlags | None = None
+    problems = list(dump.problems)
+    if system.mechanism == "phyp":
+        held, odd = live.reservation(system, dump.kernel_dump, memory.size)
+        problems += odd
+    if held is not None:
+        middle = held.area_start + held.area_size // 2
+        flags = page_flags.calibrated(system.root, memory.size, middle)
+    return {
+        "capture": VERSION,
+        "target": address,
+        "boot": system.boot_id,
+        "dump": fingerprints(dump),
+        "memory_size": memory.size,
+        "outline": image.to_json(),
+        "reservation": None if held is None else astuple(held),
+        "page_flags": None if flags is None else (flags.page_size, flags.byte),
+        "problems": [astuple(problem) for problem in problems],
+    }
+
+
+def fingerprints(dump: Dump) -> list[str]:
+    """What tells this crash from any other; either will do, for one page may be gone already.
+
+    Every CPU's registers, as they were preserved; and a page of each MiB of low memory.
+    """
+    area = dump.raw.get(ppc_notes.NT_REGSAVE, b"")
+    kernel = [(cpu.number, cpu.kernel.words) for cpu in dump.cpus if cpu.kernel is not None]
+    registers = hashlib.sha256(area + repr(kernel).encode())
+    low = hashlib.sha256()
+    for address in range(_SAMPLE_EVERY // 2, _SAMPLED, _SAMPLE_EVERY):
+        with suppress(NotInDump, InputError):
+            low.update(dump.memory.read(address, 4096))
+    return [registers.hexdigest(), low.hexdigest()]
+
+
+_SAMPLED, _SAMPLE_EVERY = 256 << 20, 1 << 20  # bytes of low memory

@@ -1,0 +1,132 @@
+"""A file on this machine: NAME.incomplete until it is whole and durable."""
+
+from __future__ import annotations
+
+import os
+import stat
+import zlib
+from collections import deque
+from pathlib import Path
+
+from phypan.errors import OutputError, os_errors
+from phypan.rescue.durable import sync_folder
+
+SUFFIX = ".incomplete"
+_READ = 1 << 20  # bytes read back at a time
+
+Bytes = bytes | bytearray | memoryview
+
+
+class LocalFile:
+    """The file at `path`, made anew, or taken up again behind its first `kept` bytes.
+
+    begins  what it must begin with when it is taken up again, as far as `kept` goes
+    length  what it is given at once: where zeros are not put, its end says nothing
+    verify  whether what was put is read back and compared before it counts as certain
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        kept: int | None = None,
+        begins: bytes = b"",
+        length: int = 0,
+        force: bool = False,
+        verify: bool = True,
+    ) -> None:
+        self.path = Path(path)
+        self.name = os.fspath(path)
+        self.unfinished = self.path.with_name(self.path.name + SUFFIX)
+        self._fd = -1
+        self._verify = verify
+        self._put: deque[tuple[int, int, int]] = (
+            deque()
+        )  # (file offset, bytes, CRC-32), unconfirmed
+        if kept is None:
+            self._check(force)
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        with os_errors(OutputError, self.unfinished):
+            self._fd = os.open(self.unfinished, flags | (os.O_CREAT if kept is None else 0), 0o600)
+        try:
+            self._prepare(kept or 0, begins, length)
+        except BaseException:
+            self.close()
+            raise
+
+    def _check(self, force: bool) -> None:
+        if self.path.is_dir():
+            raise OutputError("is a directory", where=self.name, hint="name a file in it")
+        if self.path.exists() and not force:
+            raise OutputError("exists already", where=self.name, hint="overwrite it with --force")
+
+    def _prepare(self, kept: int, begins: bytes, length: int) -> None:
+        where = str(self.unfinished)
+        with os_errors(OutputError, self.unfinished):
+            found = os.fstat(self._fd)
+            mine = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
+            if not mine or found.st_nlink != 1:
+                what = "is there, and not as phypan leaves it"
+                raise OutputError(what, where=where, hint="remove it")
+            hint = "was it replaced by another file?"
+            if found.st_size < kept:
+                what = f"has {found.st_size:#x} bytes, {kept:#x} were saved to it"
+                raise OutputError(what, where=where, hint=hint)
+            begins = begins[:kept]
+            if os.pread(self._fd, len(begins), 0) != begins:
+                raise OutputError("is not what was saved to it", where=where, hint=hint)
+            os.fchmod(self._fd, 0o600)
+            # What is behind was not certain: it is put again, and zeros are not.
+            os.ftruncate(self._fd, kept)
+            os.ftruncate(self._fd, max(kept, length))
+        if not kept:
+            sync_folder(self.path.parent)
+
+    def put(self, at: int, data: Bytes) -> None:
+        """Write `data` at file offset `at`; a disk that is full is an OutputError."""
+        view = memoryview(data).cast("B")
+        if self._verify:
+            self._put.append((at, len(view), zlib.crc32(view)))
+        with os_errors(OutputError, self.unfinished):
+            while view:
+                count = os.pwrite(self._fd, view, at)
+                view, at = view[count:], at + count
+
+    def confirm(self) -> None:
+        """Wait until the disk has all that was put before this call, and see whether it does."""
+        count = len(self._put)
+        with os_errors(OutputError, self.unfinished):
+            os.fsync(self._fd)
+            for _ in range(count):
+                self._read_back(*self._put.popleft())
+
+    def _read_back(self, at: int, size: int, checksum: int) -> None:
+        """OutputError if the file does not give what was put, from the disk where that can be."""
+        # What is durable is dropped from the page cache, so that the disk is asked.
+        os.posix_fadvise(self._fd, at, size, os.POSIX_FADV_DONTNEED)
+        found, start, end = 0, at, at + size
+        while at < end:
+            data = os.pread(self._fd, min(_READ, end - at), at)
+            if not data:
+                break
+            found, at = zlib.crc32(data, found), at + len(data)
+        if at < end or found != checksum:
+            raise OutputError(
+                f"{size:#x} bytes at {start:#x} read back are not what was written",
+                where=str(self.unfinished),
+                hint="the disk fails: save to another one; what was not given back is still there",
+            )
+
+    def finish(self, size: int) -> None:
+        """Give it its length and its name, each durable before what follows."""
+        with os_errors(OutputError, self.unfinished):
+            os.ftruncate(self._fd, size)
+            self.confirm()
+            os.replace(self.unfinished, self.path)
+        sync_folder(self.path.parent)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

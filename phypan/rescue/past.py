@@ -1,0 +1,50 @@
+"""Past: what the journal tells of a capture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from phypan.formats.lost import Lost
+from phypan.rescue.journal import Record
+
+
+@dataclass
+class Past:
+    """What the journal tells of a capture.
+
+    begin       its first record
+    safe        file offset below which the file is certain to be there
+    lost        what could not be read of what is safe
+    complete    bytes of the file, once all of them had been put
+    named       whether the file has its name
+    boot        in which it went on last
+    since_boot  records of that boot
+    """
+
+    begin: Record
+    safe: int = 0
+    lost: list[Lost] = field(default_factory=list)
+    complete: int | None = None
+    named: bool = False
+    boot: str | None = None
+    since_boot: list[Record] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, records: Sequence[Record]) -> Past:
+        """Told by all records of a journal."""
+        past = cls(records[0], boot=records[0]["boot"])
+        for record in records[1:]:
+            if "boot" in record:
+                past.boot, past.since_boot = record["boot"], []
+            past.since_boot.append(record)
+            past.lost += [Lost(*entry) for entry in record.get("lost", ())]
+            past.safe = record.get("safe", past.safe)
+            past.complete = record.get("complete", past.complete)
+            past.named = past.named or "named" in record
+        return past
+
+    def kept(self) -> list[Lost]:
+        """What could not be read below `safe`."""
+        cut = [lost._replace(size=min(lost.size, self.safe - lost.at)) for lost in self.lost]
+        return [lost for lost in cut if lost.size > 0]

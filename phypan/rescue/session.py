@@ -1,0 +1,166 @@
+"""Session: one process's part in a capture, from what the journal tells up to the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from phypan import api
+from phypan.errors import InputError, Problem, Unsupported
+from phypan.formats.lost import Lost
+from phypan.live.page_flags import PageFlags
+from phypan.live.release_plan import Reservation
+from phypan.live.store import LiveStore
+from phypan.live.system import LiveSystem
+from phypan.rescue import under_way
+from phypan.rescue.copier import Copier
+from phypan.rescue.first_record import VERSION, fingerprints
+from phypan.rescue.giving import Giver
+from phypan.rescue.journal import Journal
+from phypan.rescue.local import SUFFIX, LocalFile
+from phypan.rescue.outline import Outline
+from phypan.rescue.past import Past
+from phypan.sinks import Progress
+
+
+@dataclass(frozen=True)
+class Captured:
+    """What a capture did.
+
+    target    where the dump is
+    size      bytes of the file
+    lost      what could not be read, or not any more: file offset, bytes, reason
+    released  bytes that the kernel was asked to take back
+    first     seconds from the start until memory was first given back; None if none was
+    problems  what is inconsistent or missing in the dump, or was not as it should be on the way
+    """
+
+    target: str
+    size: int
+    lost: Sequence[Lost] = ()
+    released: int = 0
+    first: float | None = None
+    problems: Sequence[Problem] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing of what was to be saved is missing."""
+        return not self.lost
+
+
+class Session:
+    """One process's part in a capture."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        system: LiveSystem,
+        verify: bool,
+        window: int,
+        progress: Progress,
+        begin: float,
+    ) -> None:
+        self._journal, self._system, self._verify = journal, system, verify
+        self._window, self._progress, self._begin = window, progress, begin
+        self._past = Past.of(journal.records)
+        told = self._past.begin
+        if told.get("capture") != VERSION:
+            raise Unsupported(f"version {told.get('capture')}", where=str(journal.path))
+        self._outline = Outline.from_json(told["outline"])
+        self._problems = [Problem(*problem) for problem in told["problems"]]
+        self._memory = self._open_memory()
+        self._giver = self._make_giver()
+
+    def _open_memory(self) -> LiveStore | None:
+        """The live memory, if it still is what the capture began with."""
+        told, system = self._past.begin, self._system
+        if system.mechanism is None or system.memory is None:
+            return None
+        if system.boot_id != self._past.boot:
+            with api.open(system.root, source="live") as dump:
+                if not set(fingerprints(dump)) & set(told["dump"]):
+                    return None  # it has crashed again
+            self._journal.append({"boot": system.boot_id})
+            self._past = Past.of(self._journal.records)
+        memory = LiveStore(system.memory, told["memory_size"])
+        memory.lock()
+        return memory
+
+    def _make_giver(self) -> Giver:
+        told = self._past.begin
+        held = told["reservation"] and Reservation(*told["reservation"])
+        flags = told["page_flags"] and PageFlags(
+            self._system.root / "proc/kpageflags", *told["page_flags"]
+        )
+        giver = Giver(
+            self._system,
+            self._memory,
+            self._journal,
+            wanted=told["release"] and self._memory is not None,
+            reservation=held,
+            flags=flags,
+        )
+        giver.resume(self._past.since_boot)
+        return giver
+
+    def run(self) -> Captured:
+        """Go on until all is done."""
+        try:
+            lost = self._past.lost
+            if not self._is_named():
+                lost = self._past.kept()
+                self._make_file(lost)
+                self._journal.append({"named": True})
+            self._giver.safe(self._outline, self._outline.size)
+            self._giver.everything()
+            return self._finished(lost)
+        finally:
+            if self._memory is not None:
+                self._memory.close()
+
+    def _finished(self, lost: list[Lost]) -> Captured:
+        size = Past.of(self._journal.records).complete or 0
+        self._journal.remove()
+        under_way.forget(self._system)
+        first = self._giver.first
+        return Captured(
+            target=self._past.begin["target"],
+            size=size,
+            lost=lost,
+            released=self._giver.asked,
+            first=None if first is None else first - self._begin,
+            problems=[*self._problems, *self._giver.problems],
+        )
+
+    def _is_named(self) -> bool:
+        """Whether the file was finished; it may be that this was not noted any more."""
+        past = self._past
+        if past.named or past.complete is None:
+            return past.named
+        path = Path(past.begin["target"])
+        return path.exists() and not path.with_name(path.name + SUFFIX).exists()
+
+    def _make_file(self, lost: list[Lost]) -> None:
+        past, told = self._past, self._past.begin
+        if self._memory is None and not past.safe:
+            what, hint = "the dump is gone, and nothing of it was saved", "remove the journal"
+            raise InputError(what, where=str(self._journal.path), hint=hint)
+        target = LocalFile(
+            told["target"],
+            kept=past.safe or None,
+            begins=self._outline.head,
+            length=self._outline.size,
+            force=told["force"],
+            verify=self._verify,
+        )
+        try:
+            worker = Copier(
+                self._outline, self._memory, target, self._giver,
+                at=past.safe, lost=lost, window=self._window,
+            )  # fmt: skip
+            size = worker.fill(self._progress)
+            self._journal.append({"complete": size, "lost": worker.untold()})
+            target.finish(size)
+        finally:
+            target.close()
