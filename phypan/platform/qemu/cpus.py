@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from phypan.formats.regsave import CpuState
-from phypan.platform.qemu.stream import State, Stream, numbers
+from phypan.platform.qemu.stream import Stream
+from phypan.platform.qemu.vmstate import State, numbers
 
 SPR: Mapping[str, int] = {
     "XER": 1, "LR": 8, "CTR": 9, "DSCR": 17, "DSISR": 18, "DAR": 19, "DEC": 22, "SRR0": 26,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from phypan.errors import GuestError, OutputError, PhypanError, os_errors
-from phypan.formats import device_tree
+from phypan.formats import device_tree, hpte
 from phypan.platform.qemu import cpus
 from phypan.platform.qemu.crashes import Crash
 from phypan.platform.qemu.guest_memory import create, make_sparse
@@ -70,8 +70,8 @@ def _write_state(folder: Path, state: Stream) -> None:
         if state.hpt_shift is None:
             return
         with create(folder / "hpt") as file:
-            for first, entries in state.hpt:
-                os.pwrite(file.fileno(), entries, first * 16)
+            for index, entry in state.hpt.items():
+                os.pwrite(file.fileno(), entry, index * hpte.ENTRY.size)
             file.truncate(1 << state.hpt_shift)
 
 

@@ -16,6 +16,7 @@ from phypan.errors import GuestError, Unsupported
 if TYPE_CHECKING:
     from qemu.qmp import EventListener, QMPClient
 
+_GRACE = 2  # seconds for a QEMU that is to end anyway
 _PATIENCE = 300  # seconds for a command; dump-guest-memory is the slowest
 
 
@@ -61,9 +62,9 @@ class Monitor:
     async def close(self) -> None:
         """Ask QEMU to end, and close the connection, whatever state it is in."""
         with suppress(TimeoutError, _qmp_error()):
-            await asyncio.wait_for(self._client.execute("quit"), 5)
+            await asyncio.wait_for(self._client.execute("quit"), _GRACE)
         with suppress(TimeoutError, OSError, EOFError, _qmp_error()):
-            await asyncio.wait_for(self._client.disconnect(), 5)
+            await asyncio.wait_for(self._client.disconnect(), _GRACE)
 
 
 def _client() -> tuple[QMPClient, EventListener]:

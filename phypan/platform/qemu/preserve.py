@@ -53,9 +53,8 @@ def _page_table(state: Stream) -> HashedPageTable | None:
     if state.hpt_shift is None:
         return None
     table = HashedPageTable(state.hpt_shift)
-    for first, entries in state.hpt:
-        for index, (v, r) in enumerate(hpte.ENTRY.iter_unpack(entries), start=first):
-            table.h_enter(H_EXACT, index, v, r)
+    for index, entry in state.hpt.items():
+        table.h_enter(H_EXACT, index, *hpte.ENTRY.unpack(entry))
     return table
 
 

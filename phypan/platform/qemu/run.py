@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
 import shutil
-import threading
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from phypan.errors import OutputError, PhypanError, Unsupported, os_errors
-from phypan.platform.qemu import crashes, ending, machine, ram_disk
+from phypan.platform.qemu import crashes, ending, event_loop, machine, ram_disk
 from phypan.platform.qemu.crashes import Crash
 from phypan.platform.qemu.guest_memory import create
 from phypan.platform.qemu.machine import Machine, Mmu
@@ -115,14 +113,15 @@ class _Run:
         version = machine.version(program)
         order = ram_disk.byte_order(self.kernel)
         archive = self._ram_disk()
-        unfinished = self._unfinished()
+        unfinished = self._unfinished_path()
         guest = self._machine(unfinished)
         guest.check()
         began = time.time()
+        self._make(unfinished)
         try:
             with os_errors(OutputError, unfinished):
                 guest.initrd.write_bytes(archive)
-            notes = _asynchronously(self._guest(guest, program, unfinished))
+            notes = event_loop.finish(self._guest(guest, program, unfinished))
             meta = self._meta(guest, version, order) | notes
             self._finish(unfinished, meta, began)
         except BaseException:
@@ -139,26 +138,27 @@ class _Run:
             kernel=self.kernel, busybox=self.busybox, modules=self.modules, crash=self.crash
         )
 
-    def _unfinished(self) -> Path:
+    def _unfinished_path(self) -> Path:
         if self.directory.exists() and (
             not self.directory.is_dir() or any(self.directory.iterdir())
         ):
             raise OutputError(
                 "exists already", where=str(self.directory), hint="name a new directory"
             )
-        unfinished = self.directory.with_name(self.directory.name + ".incomplete")
+        return self.directory.absolute().with_name(self.directory.name + ".incomplete")
+
+    def _make(self, unfinished: Path) -> None:
+        """The empty folder, and in it the disk that /proc/vmcore is copied to."""
         with os_errors(OutputError, unfinished):
             if unfinished.exists():
                 shutil.rmtree(unfinished)
             unfinished.mkdir(parents=True, mode=0o700)
-        return unfinished.absolute()
+            if self.mode == "fadump":
+                with create(unfinished / "vmcore.kernel") as file:
+                    file.truncate(self.memory + _SPARE)
 
     def _machine(self, folder: Path) -> Machine:
         words = [_FADUMP_WORDS if self.mode == "fadump" else "", self.append]
-        disk = folder / "vmcore.kernel" if self.mode == "fadump" else None
-        if disk is not None:
-            with os_errors(OutputError, disk), create(disk) as file:
-                file.truncate(self.memory + _SPARE)
         return Machine(
             cpu=self.cpu,
             mmu=self.mmu,
@@ -168,7 +168,7 @@ class _Run:
             initrd=folder / "initrd",
             append=" ".join(word for word in words if word),
             options=self.crash.options if self.crash else "",
-            disk=disk,
+            disk=folder / "vmcore.kernel" if self.mode == "fadump" else None,
         )
 
     async def _guest(self, guest: Machine, program: list[str], folder: Path) -> dict[str, Any]:
@@ -223,34 +223,3 @@ def _leave_the_console(unfinished: Path) -> None:
     for file in unfinished.iterdir():
         if file.name not in ("console.log", "qemu.log"):
             file.unlink(missing_ok=True)
-
-
-def _asynchronously(work: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
-    """The result of `work`; in a thread of its own where a loop runs already, as in a notebook."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    result: dict[str, Any] = {}
-    loop = asyncio.new_event_loop()
-    task = loop.create_task(work)
-
-    def run() -> None:
-        try:
-            result["value"] = loop.run_until_complete(task)
-        except BaseException as error:  # noqa: BLE001 - raised again below, in the caller's thread
-            result["error"] = error
-        finally:
-            loop.close()
-
-    thread = threading.Thread(target=run, name="phypan-qemu")
-    thread.start()
-    try:
-        thread.join()
-    except BaseException:
-        loop.call_soon_threadsafe(task.cancel)
-        thread.join()
-        raise
-    if "error" in result:
-        raise result["error"]
-    return dict(result["value"])

@@ -69,17 +69,18 @@ class Session:
                 return happened or (found[0] if found else "")
             now = time.monotonic()
             if self.process.returncode is not None:
-                raise self._failed(f"QEMU ended while waiting for {what}")
+                raise self.failed(f"QEMU ended while waiting for {what}")
             if now - heard > self.patience:
-                raise self._failed(
+                raise self.failed(
                     f"the guest hangs: nothing on its console for {self.patience:g} seconds, "
                     f"waiting for {what}"
                 )
             if now - began > _LIMIT * self.patience:
-                raise self._failed(f"the guest came to no end, waiting for {what}")
+                raise self.failed(f"the guest came to no end, waiting for {what}")
             await asyncio.sleep(_INTERVAL)
 
-    def _failed(self, what: str) -> GuestError:
+    def failed(self, what: str) -> GuestError:
+        """The error that says `what`, and what the console and QEMU said last."""
         said = (self.folder / "qemu.log").read_text(errors="replace").strip()
         if said:
             said = "\n  QEMU said last:\n" + "\n".join(
@@ -160,8 +161,14 @@ async def _connect(made: Session, ours: socket.socket) -> None:
     """Connect to the monitor, or give up when QEMU ends before."""
     greeting = asyncio.ensure_future(made.monitor.connect(ours, _START))
     ended = asyncio.ensure_future(made.process.wait())
-    await asyncio.wait((greeting, ended), return_when=asyncio.FIRST_COMPLETED)
-    if ended.done() or greeting.exception() is not None:
+    try:
+        await asyncio.wait((greeting, ended), return_when=asyncio.FIRST_COMPLETED)
+        if ended.done():
+            raise made.failed("QEMU did not start")
+        try:
+            await greeting
+        except GuestError as error:
+            raise made.failed(f"QEMU did not start: {error}") from error
+    finally:
         greeting.cancel()
-        raise made._failed("QEMU did not start")
-    ended.cancel()
+        ended.cancel()

@@ -2,8 +2,7 @@
 
 QEMU docs/devel/migration/main.rst ("Stream structure"), migration/savevm.c, migration/ram.c and
 hw/ppc/spapr.c (section "spapr/htab") of 11.1; the same back to 4.0. Integers are big-endian.
-A section of a device has no length. The JSON description that ends the stream says what is in it,
-so that is read first.
+Devices' sections are read by the description that ends the stream (vmstate.py).
 
 With the capability x-ignore-shared a stream holds no memory that is a shared file; memory that it
 does hold is stepped over: phypan keeps the guest's memory in a file.
@@ -11,16 +10,14 @@ does hold is stepped over: phypan keeps the guest's memory in a file.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from phypan.errors import BadRecord
 from phypan.formats._records import Bytes
+from phypan.platform.qemu import vmstate
+from phypan.platform.qemu.vmstate import WHERE, Reader, State
 
 MAGIC, VERSION = b"QEVM", 3
-WHERE = "QEMU migration stream"
 (
     _EOF, _SECTION_START, _SECTION_PART, _SECTION_END, _SECTION_FULL, _SUBSECTION, _DESCRIPTION,
     _CONFIGURATION, _COMMAND,
@@ -30,10 +27,6 @@ _ZERO, _MEM_SIZE, _PAGE, _EOS, _CONTINUE, _MULTIFD_FLUSH = 0x02, 0x04, 0x08, 0x1
 _NO_TABLE = 0xFFFFFFFF  # instead of the table's size: the guest has no hashed page table
 _MAX_SHIFT = 46  # Power ISA: the largest table is of 2^46 bytes
 _HPTE_SIZE = 16
-_MAX_DEPTH = 32
-_MAX_ELEMENTS = 1 << 20
-
-State = dict[str, Any]  # fields by name: int, hexadecimal text of longer ones, State, list of these
 
 
 @dataclass
@@ -42,15 +35,14 @@ class Stream:
 
     machine    QEMU's name of the machine type
     hpt_shift  binary logarithm of the size of the hashed page table in bytes; None if there is none
-    hpt        (index of the first entry, entries) of its stretches that hold valid entries, each
-               entry of 16 bytes, big-endian
+    hpt        its valid entries by index, 16 bytes each, big-endian
     devices    state of each device by (name, instance)
     ram        (name, bytes) of the blocks of memory
     """
 
     machine: str = ""
     hpt_shift: int | None = None
-    hpt: list[tuple[int, bytes]] = field(default_factory=list)
+    hpt: dict[int, bytes] = field(default_factory=dict)
     devices: dict[tuple[str, int], State] = field(default_factory=dict)
     ram: list[tuple[str, int]] = field(default_factory=list)
 
@@ -70,68 +62,18 @@ def read(data: Bytes) -> Stream:
     return _Parser(data).stream()
 
 
-def _description(data: memoryview) -> Mapping[tuple[str, int], Mapping[str, Any]]:
-    """The description of each device's section, by name and instance.
-
-    It ends the stream: a byte, its size, its text. The byte may occur elsewhere too, so the size
-    decides.
-    """
-    whole = bytes(data)
-    at = len(whole)
-    while (at := whole.rfind(bytes([_DESCRIPTION]), 0, at)) >= 0:
-        start = at + 5
-        if start + int.from_bytes(whole[at + 1 : start], "big") != len(whole):
-            continue
-        try:
-            devices = json.loads(whole[start:])["devices"]
-            return {(device["name"], device["instance_id"]): device for device in devices}
-        except (ValueError, KeyError, TypeError, RecursionError):
-            continue
-    raise BadRecord("no description of the devices at its end", where=WHERE)
-
-
-class _Reader:
-    """Big-endian values, one after the other."""
-
-    def __init__(self, data: Bytes) -> None:
-        self.data = memoryview(data)
-        self.at = 0
-
-    def take(self, size: int) -> memoryview:
-        if size < 0 or self.at + size > len(self.data):
-            raise self.bad(f"{size} bytes wanted, {len(self.data) - self.at} left")
-        self.at += size
-        return self.data[self.at - size : self.at]
-
-    def number(self, size: int) -> int:
-        return int.from_bytes(self.take(size), "big")
-
-    def text(self, size: int) -> str:
-        return bytes(self.take(size)).decode("utf-8", "replace")
-
-    def counted(self) -> str:
-        """A text of up to 255 bytes behind its length."""
-        return self.text(self.number(1))
-
-    def next_is(self, byte: int) -> bool:
-        return self.at < len(self.data) and self.data[self.at] == byte
-
-    def bad(self, what: str) -> BadRecord:
-        return BadRecord(what, where=f"{WHERE}, byte {self.at:#x}")
-
-
 class _Parser:
     """Sections in, a Stream out."""
 
     def __init__(self, data: Bytes) -> None:
-        self._in = _Reader(data)
+        self._in = Reader(data)
         self._page_size = 4096
         self._ignores_shared = False
         self._sections: dict[int, tuple[str, int]] = {}
         self._out = Stream()
         if bytes(self._in.data[:4]) != MAGIC:
             raise BadRecord("it does not begin with QEVM", where=WHERE)
-        self._devices = _description(self._in.data)
+        self._devices = vmstate.descriptions(data)
 
     def stream(self) -> Stream:
         self._in.take(4)
@@ -156,9 +98,9 @@ class _Parser:
             name = self._in.counted()
             self._in.take(4)  # version
             if name == "configuration/target-page-bits":
-                self._page_size = 1 << self._bounded(self._in.number(4), 30, "page bits")
+                self._page_size = 1 << self._in.count(self._in.number(4), 30, "page bits")
             elif name == "configuration/capabilities":
-                names = [self._in.counted() for _ in range(self._count(self._in.number(4)))]
+                names = [self._in.counted() for _ in range(self._in.count(self._in.number(4)))]
                 self._ignores_shared = "x-ignore-shared" in names
             else:
                 raise self._in.bad(f"unknown configuration {name!r}")
@@ -186,7 +128,8 @@ class _Parser:
     def _device(self, name: str, instance: int) -> None:
         if (name, instance) not in self._devices:
             raise self._in.bad(f"section {name!r} is not described")
-        self._out.devices[name, instance] = self._struct(self._devices[name, instance], 0)
+        described = self._devices[name, instance]
+        self._out.devices[name, instance] = vmstate.read(self._in, described)
 
     # -- memory ---------------------------------------------------------------------------------
 
@@ -223,7 +166,7 @@ class _Parser:
             return
         if kind == _SECTION_START:
             if shift:
-                self._out.hpt_shift = self._bounded(shift, _MAX_SHIFT, "bits of a page table")
+                self._out.hpt_shift = self._in.count(shift, _MAX_SHIFT, "bits of a page table")
             return
         if self._out.hpt_shift is None:
             raise self._in.bad("entries of a page table that has no size")
@@ -234,66 +177,11 @@ class _Parser:
                 return
             if index + valid + invalid > slots:
                 raise self._in.bad(f"entry {index + valid + invalid - 1} of {slots}")
-            entries = bytes(self._in.take(valid * _HPTE_SIZE))
-            if valid:
-                self._out.hpt.append((index, entries))
+            self._entries(index, valid, invalid)
 
-    # -- devices --------------------------------------------------------------------------------
-
-    def _struct(self, described: Mapping[str, Any], depth: int) -> State:
-        if depth > _MAX_DEPTH:
-            raise self._in.bad("structures nested too deep")
-        found: State = {}
-        try:
-            for item in described.get("fields", ()):
-                self._field(item, found, depth)
-            for item in described.get("subsections", ()):
-                found[item["vmsd_name" if "vmsd_name" in item else "name"]] = self._subsection(
-                    item, depth
-                )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise self._in.bad(f"a description that is none: {error!r}") from error
-        return found
-
-    def _subsection(self, described: Mapping[str, Any], depth: int) -> State:
-        if not self._in.next_is(_SUBSECTION):
-            raise self._in.bad("a subsection is described and is not there")
-        self._in.take(1)
-        self._in.counted()  # name
-        self._in.take(4)  # version
-        return self._struct(described, depth + 1)
-
-    def _field(self, described: Mapping[str, Any], found: State, depth: int) -> None:
-        """An array is described once with its length, or once for each element with its index."""
-        name, length = described["name"], described.get("array_len")
-        count = 1 if length is None else self._count(length)
-        values = [self._value(described, depth) for _ in range(count)]
-        if length is not None:
-            found[name] = values
-        elif "index" in described:
-            found.setdefault(name, []).append(values[0])
-        else:
-            found[name] = values[0]
-
-    def _value(self, described: Mapping[str, Any], depth: int) -> Any:
-        if "struct" in described:
-            return self._struct(described["struct"], depth + 1)
-        raw = self._in.take(int(described["size"]))
-        if described.get("type") != "buffer" and len(raw) in (1, 2, 4, 8):
-            signed = str(described.get("type", "")).startswith("int")
-            return int.from_bytes(raw, "big", signed=signed)
-        return bytes(raw).hex()
-
-    def _count(self, value: int) -> int:
-        return self._bounded(value, _MAX_ELEMENTS, "elements")
-
-    def _bounded(self, value: int, limit: int, what: str) -> int:
-        if not 0 <= value <= limit:
-            raise self._in.bad(f"{value} {what}")
-        return value
-
-
-def numbers(state: Mapping[str, Any], name: str) -> Sequence[int]:
-    """The values of a field that is an array of integers; empty if it is not there."""
-    values = state.get(name, ())
-    return [value for value in values if isinstance(value, int)]
+    def _entries(self, index: int, valid: int, invalid: int) -> None:
+        """Valid entries as they are, behind them some that are valid no more."""
+        for at in range(index, index + valid):
+            self._out.hpt[at] = bytes(self._in.take(_HPTE_SIZE))
+        for at in range(index + valid, index + valid + invalid) if self._out.hpt else ():
+            self._out.hpt.pop(at, None)
