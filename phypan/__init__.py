@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from phypan import identify as identify
     from phypan.api import analyses as analyses
     from phypan.api import convert as convert
+    from phypan.api import guests as guests
+    from phypan.api import mount as mount
     from phypan.api import open as open
     from phypan.api import plugins as plugins
     from phypan.api import render as render
@@ -64,7 +66,7 @@ if TYPE_CHECKING:
     from phypan.stores import Store as Store
 
 _HOME = {
-    "api": "analyses convert open plugins render run simulate writers",
+    "api": "analyses convert guests mount open plugins render run simulate writers",
     "assemble": "from_ram",
     "dump": "Cpu Dump cpus_from",
     "errors": "BadRecord InputError NotInDump OutputError PhypanError PluginError Problem "

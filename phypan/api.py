@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -120,19 +120,40 @@ def convert(
     return output.path
 
 
-def simulate(directory: str | os.PathLike[str] | None = None, **options: Any) -> Simulation:
+def guests() -> Mapping[str, Callable[..., Any]]:
+    """What simulate() can crash: each guest's function, whose signature names its options."""
+    from phypan.platform import simulation
+
+    return {"synthetic": simulation.run}
+
+
+def simulate(
+    directory: str | os.PathLike[str] | None = None, *, guest: str = "synthetic", **options: Any
+) -> Simulation:
     """A partition of the platform model that has crashed and booted again.
 
     directory  where to write what its second boot finds, as a directory that open() takes; None
                writes nothing
-    options    those of phypan.platform.simulation.run: kernel, memory, cpus, byte_order, fault, ...
+    guest      what runs in it: "synthetic", a small Linux made up for tests
+    options    the guest's own: see guests()
     """
     from phypan.platform import simulation
 
-    done = simulation.run(**options)
+    run_guest = manager.named(guests(), guest, "guest")
+    done: Simulation = run_guest(**options)
     if directory is not None:
-        simulation.save(done, directory, options)
+        simulation.save(done, directory, {"guest": guest, **options})
     return done
+
+
+def mount(simulation: Simulation, directory: str | os.PathLike[str]) -> None:
+    """Show the second boot's files in `directory`, until that is unmounted: cat, dd, echo work.
+
+    Raises Unsupported when FUSE is not there.
+    """
+    from phypan.platform import mount as platform_mount
+
+    platform_mount.mount(simulation.boot, directory)
 
 
 def run(dump: Dump, analysis: str, **options: Any) -> Rows:

@@ -117,7 +117,8 @@ def _register_save_area(parts: _Parts) -> Sequence[regsave.CpuState]:
         try:
             read = regsave.read(area)
         except BadRecord as error:
-            parts.problem(str(error), "CPU_STATE section", "the firmware's registers are lost")
+            meaning = "the firmware's registers are lost; was the save area written over?"
+            parts.problem(str(error), "CPU_STATE section", meaning)
             return ()
         parts.problems += read.problems
         return read.cpus

@@ -5,16 +5,16 @@ Exit codes: 0 ok; 1 error; 2 usage, or something that is not supported here.
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 import click
 
 import phypan
+from phypan.options import LateOptions, given, options_of
 
 _PATH = click.Path(path_type=Path)
 
@@ -64,6 +64,10 @@ def _source_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def _analysis_command(analysis: phypan.Analysis) -> click.Command:
     """The command of an analysis: its options are those of its function."""
 
+    @_source_options
+    @click.option(
+        "-r", "--render", default="table", show_default=True, help="How: table, json, ..."
+    )
     def run(
         source: Path,
         regions: tuple[Path, ...],
@@ -75,88 +79,16 @@ def _analysis_command(analysis: phypan.Analysis) -> click.Command:
             rows = phypan.run(dump, analysis.name, **options)
             phypan.render(rows, dump, renderer=render)
 
-    params: Callable[..., Any] = run
-    for option in _options(analysis.run):
-        params = option(params)
-    params = click.option(
-        "-r",
-        "--render",
-        default="table",
-        metavar="NAME",
-        help="table, json, ...",
-        show_default=True,
-    )(params)
-    return click.command(analysis.name, help=analysis.help)(_source_options(params))
+    make = click.command(
+        analysis.name, cls=LateOptions, help=analysis.help, late=lambda: options_of(analysis.run)
+    )
+    return make(run)
 
 
-def _options(function: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
-    """A click option for each keyword-only parameter of `function`."""
-    hints = get_type_hints(function)
-    described = _described(function)
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
-            continue
-        flag = "--" + parameter.name.rstrip("_").replace("_", "-")
-        yield click.option(
-            flag,
-            parameter.name,
-            default=parameter.default,
-            help=described.get(parameter.name, ""),
-            show_default=parameter.default not in (None, False, ""),
-            **_click_type(hints[parameter.name]),
-        )
-
-
-def _click_type(hint: Any) -> dict[str, Any]:
-    if hint is bool:
-        return {"is_flag": True}
-    if get_origin(hint) is Literal:
-        return {"type": click.Choice([str(choice) for choice in get_args(hint)])}
-    kinds = {int: Number(), float: click.FLOAT, str: click.STRING}
-    for kind in (hint, *get_args(hint)):
-        if kind in kinds:
-            return {"type": kinds[kind]}
-    raise phypan.PluginError(f"an option cannot be a {hint}")
-
-
-class Number(click.ParamType):  # type: ignore[type-arg]
-    """An integer, decimal or with 0x."""
-
-    name = "number"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The integer, or a usage error."""
-        try:
-            return value if isinstance(value, int) else int(value, 0)
-        except ValueError:
-            self.fail(f"{value!r} is not a number", param, ctx)
-
-
-def _described(function: Callable[..., Any]) -> dict[str, str]:
-    """What the docstring of `function` says of its parameters: lines of NAME, two spaces, text."""
-    found: dict[str, str] = {}
-    name = None
-    for line in inspect.cleandoc(function.__doc__ or "").split("\n")[1:]:
-        first, _, rest = line.partition("  ")
-        if first and not line.startswith(" ") and rest:
-            name = first
-            found[name] = rest.strip()
-        elif line.startswith(" ") and name:
-            found[name] += " " + line.strip()
-        else:
-            name = None
-    return found
-
-
-def _writer_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of all writers together."""
-    for writer in phypan.writers().values():
-        for option in _options(writer.write):
-            command = option(command)
-    return command
-
-
-@cli.command()
+@cli.command(
+    cls=LateOptions,
+    late=lambda: options_of(*(writer.write for writer in phypan.writers().values())),
+)
 @_source_options
 @click.argument("target", type=_PATH)
 @click.option("--format", "format_name", default="elf", show_default=True, metavar="NAME")
@@ -168,16 +100,15 @@ def convert(
     target: Path,
     format_name: str,
     force: bool,
+    **options: Any,
 ) -> None:
     """Write SOURCE to TARGET in another format: a vmcore for crash, drgn, gdb, libkdumpfile."""
     with phypan.open(source, regions=regions, source=source_name) as dump, _progress() as progress:
-        phypan.convert(dump, target, format=format_name, force=force, progress=progress)
-        _report(dump)
-
-
-def _report(dump: phypan.Dump) -> None:
-    for problem in dump.problems:
-        click.echo(f"phypan: problem: {problem}", err=True)
+        phypan.convert(
+            dump, target, format=format_name, force=force, progress=progress, **given(options)
+        )
+        for problem in dump.problems:
+            click.echo(f"phypan: problem: {problem}", err=True)
 
 
 @contextmanager
@@ -195,12 +126,39 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
         TransferSpeedColumn,
     )
 
-    with Progress(
-        BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
-        console=Console(stderr=True), transient=True,
-    ) as bar:  # fmt: skip
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("")
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@cli.command(cls=LateOptions, late=lambda: options_of(*phypan.guests().values()))
+@click.option("-o", "--directory", type=_PATH, help="Where to write; must be new.")
+@click.option(
+    "--mount", "mount_at", type=_PATH, help="Show the second boot's files here, until unmounted."
+)
+@click.option("--guest", default="synthetic", show_default=True, help="What runs and dies.")
+def simulate(directory: Path | None, mount_at: Path | None, guest: str, **options: Any) -> None:
+    """Crash a partition of the platform model and keep what its second boot finds."""
+    if directory is None and mount_at is None:
+        raise click.UsageError("give -o DIRECTORY, or --mount DIRECTORY, or both")
+    done = phypan.simulate(directory, guest=guest, **given(options))
+    for line in done.boot.lpar.log:
+        click.echo(line)
+    if directory is not None:
+        click.echo(f"{directory}: try `phypan info {directory}`")
+    if mount_at is not None:
+        click.echo(f"{mount_at}: mounted; `fusermount3 -u {mount_at}` or Ctrl-C ends it")
+        phypan.mount(done, mount_at)
+
+
+@cli.command()
+@click.option("-o", "--directory", type=_PATH, help="Keep the files here.  [default: nowhere]")
+def demo(directory: Path | None) -> None:
+    """Tell the story of a crash: boot, register, die, boot again, convert, look."""
+    from phypan.demo import tell
+
+    tell(directory)
 
 
 @cli.command()

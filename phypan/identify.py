@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from phypan.errors import Problem
-from phypan.formats import pt_regs
-from phypan.formats import vmcoreinfo as vmcoreinfo_format
+from phypan.formats import pt_regs, vmcoreinfo
 from phypan.formats._records import ByteOrder
 from phypan.formats.pt_regs import PtRegs
 from phypan.formats.vmcoreinfo import Vmcoreinfo
@@ -23,15 +22,26 @@ def find_vmcoreinfo(memory: Memory) -> tuple[Vmcoreinfo | None, ByteOrder | None
     Of several the one of a crash counts before others, and the longest before shorter ones.
     """
     best: Vmcoreinfo | None = None
-    rank: tuple[int, int] = (-1, -1)
+    rank = (-1, -1)
     order: ByteOrder | None = None
-    overlap = vmcoreinfo_format.MAX_SIZE
-    for _, data in memory.stretches(0, min(memory.end, _SEARCHED), overlap=overlap):
-        for offset, info in vmcoreinfo_format.find(data):
-            order = vmcoreinfo_format.note_order(data, offset) or order
-            if (new := (info.crash_time or 0, len(info.text))) > rank:
-                best, rank = info, new
+    for address in memory.find(vmcoreinfo.START, 0, min(memory.end, _SEARCHED)):
+        info = vmcoreinfo.read(_from(memory, address))
+        if not vmcoreinfo.plausible(info):
+            continue
+        order = vmcoreinfo.note_order(_before(memory, address)) or order
+        if (new := (info.crash_time or 0, len(info.text))) > rank:
+            best, rank = info, new
     return best, order
+
+
+def _from(memory: Memory, address: int) -> memoryview:
+    """What there is from physical `address` on, as far as a VMCOREINFO can reach."""
+    return memory.view(address, min(vmcoreinfo.MAX_SIZE, memory.at(address).size))
+
+
+def _before(memory: Memory, address: int) -> bytes:
+    start = max(0, address - vmcoreinfo.NOTE_HEADER)
+    return memory.read(start, address - start) if memory.at(start).end >= address else b""
 
 
 def byte_order(regs: Iterable[PtRegs]) -> ByteOrder | None:

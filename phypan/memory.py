@@ -176,8 +176,31 @@ class Memory:
             stop = piece.offset + piece.size
             for offset, length in piece.store.data(piece.offset, piece.size):
                 for at in range(offset, offset + length, size):
-                    count = min(size + overlap, stop - at)
+                    count = min(min(size, offset + length - at) + overlap, stop - at)
                     yield piece.start + at - piece.offset, piece.store.view(at, count)
+
+    def find(self, pattern: bytes, start: int = 0, end: int | None = None) -> Iterator[int]:
+        """Physical addresses at which `pattern` stands, in ascending order."""
+        more = len(pattern) - 1
+        for address, data in self.stretches(start, end, overlap=more):
+            copied = bytes(data)  # bytes.find runs at the speed of memory, a regular expression not
+            at = copied.find(pattern)
+            while at >= 0:
+                yield address + at
+                at = copied.find(pattern, at + 1)
+            yield from self._across(pattern, address + len(data))
+
+    def _across(self, pattern: bytes, border: int) -> Iterator[int]:
+        """Where `pattern` begins in one extent and ends in the one that follows at `border`."""
+        index = bisect_right(self._starts, border) - 1
+        if index <= 0 or self._starts[index] != border or self.extents[index - 1].end != border:
+            return
+        more = len(pattern) - 1
+        first = max(border - more, self.extents[index - 1].start)
+        size = min(border + more, self.extents[index].end) - first
+        at = self.read(first, size).find(pattern)
+        if at >= 0:
+            yield first + at
 
 
 def without_overlaps(extents: Iterable[Extent]) -> tuple[list[Extent], list[Extent]]:

@@ -8,7 +8,6 @@ that it has just made anew. Where they disagree the property is followed and a P
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -198,11 +197,9 @@ def _find_save_area(text: release_region.ReleaseRegion, ram: Store, name: str) -
     last = ram.size - text.dump.start - release_region.LOW_MEMORY
     memory = Memory([Extent(0, ram.size, ram, 0)])
     found = None
-    for start, data in memory.stretches(overlap=len(regsave.MAGIC) - 1):
-        for match in re.finditer(re.escape(regsave.MAGIC), data):
-            address = start + match.start()
-            if address % 4096 == 0 and address <= last:
-                found = address
+    for address in memory.find(regsave.MAGIC, 0, last + len(regsave.MAGIC)):
+        if address % 4096 == 0:
+            found = address
     if found is None:
         raise InputError(
             "offsets instead of addresses, and no register save area in memory",

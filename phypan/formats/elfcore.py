@@ -12,6 +12,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from construct import Bytes as RawBytes
 from construct import Const, Int8ub, Int16ub, Int16ul, Int32ub, Int32ul, Int64ub, Int64ul
@@ -38,6 +39,7 @@ _PHDR = "IIQQQQQQ"
 PHDR_SIZE, EHDR_SIZE, SHDR_SIZE = 56, 64, 64
 
 
+@cache
 def _ehdr(order: ByteOrder) -> Record:
     half, word, long = (
         (Int16ub, Int32ub, Int64ub) if order == "big" else (Int16ul, Int32ul, Int64ul)
@@ -63,9 +65,6 @@ def _ehdr(order: ByteOrder) -> Record:
         "e_shnum" / half,
         "e_shstrndx" / half,
     )
-
-
-_EHDR = {"big": _ehdr("big"), "little": _ehdr("little")}
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ def read(read_at: ReadAt, size: int) -> ElfCore:
     order = byte_order(head)
     if order is None:
         raise BadRecord("not a 64-bit ELF file", where=WHERE)
-    ehdr = parse(_EHDR[order], head, WHERE)
+    ehdr = parse(_ehdr(order), head, WHERE)
     if ehdr.e_type != ET_CORE:
         raise BadRecord(
             f"type {ehdr.e_type}, not a core file",
@@ -178,7 +177,7 @@ def write_head(core: ElfCore) -> bytes:
         "e_shentsize": SHDR_SIZE if extended else 0, "e_shnum": int(extended), "e_shstrndx": 0,
     }  # fmt: skip
     record = struct.Struct(STRUCT_ORDER[order] + _PHDR)
-    head = bytearray(build(_EHDR[order], ehdr))
+    head = bytearray(build(_ehdr(order), ehdr))
     for s in core.segments:
         head += record.pack(s.type, s.flags, s.offset, s.vaddr, s.paddr, s.filesz, s.memsz, s.align)
     if extended:

@@ -17,7 +17,8 @@ from phypan.formats._records import STRUCT_ORDER, ByteOrder, Bytes
 NOTE_NAME = b"VMCOREINFO\0"
 MAX_SIZE = 1 << 16  # bytes: the kernel gives the text one page, at the most one of 64K
 _KEY = re.compile(r"(SYMBOL|SIZE|OFFSET|LENGTH|NUMBER)\(([^)]*)\)")
-_START = re.compile(rb"OSRELEASE=[!-~]{3,64}\n")
+START = b"OSRELEASE="  # the first line of every kernel's
+NOTE_HEADER = 24  # bytes: three words, the name and its padding
 
 
 @dataclass(frozen=True)
@@ -102,24 +103,17 @@ def read(text: Bytes) -> Vmcoreinfo:
     return Vmcoreinfo(bytes(text[:MAX_SIZE]).split(b"\0", 1)[0])
 
 
-def find(memory: Bytes) -> Iterator[tuple[int, Vmcoreinfo]]:
-    """Each (offset, VMCOREINFO) in a stretch of memory.
-
-    Linux keeps it twice: as text, and once it crashes as a note. A text counts when it begins
-    with OSRELEASE and knows the page size and a symbol: a log that quotes its first line does not.
-    """
-    for match in _START.finditer(memory):
-        info = read(memory[match.start() : match.start() + MAX_SIZE])
-        if info.page_size and info.symbol("_stext"):
-            yield match.start(), info
+def plausible(info: Vmcoreinfo) -> bool:
+    """Whether it is one: a log that quotes the first line knows no page size and no symbol."""
+    return bool(info.release and info.page_size and info.symbol("_stext"))
 
 
-def note_order(memory: Bytes, offset: int) -> ByteOrder | None:
-    """The byte order of the note header in front of the text at `offset`; None if there is none."""
-    head = bytes(memory[max(0, offset - 24) : offset])
-    if len(head) < 24 or not head.endswith(NOTE_NAME + b"\0"):
+def note_order(head: Bytes) -> ByteOrder | None:
+    """The byte order of the note whose header is the 24 bytes before the text; None: no note."""
+    data = bytes(head)
+    if len(data) != NOTE_HEADER or not data.endswith(NOTE_NAME + b"\0"):
         return None
     for order in STRUCT_ORDER:
-        if int.from_bytes(head[:4], order) == len(NOTE_NAME):
+        if int.from_bytes(data[:4], order) == len(NOTE_NAME):
             return order
     return None

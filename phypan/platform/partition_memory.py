@@ -57,6 +57,19 @@ class PartitionMemory:
         for start, chunk in before.chunks(source, source + size):
             self.write(target + start - source, chunk)
 
+    def fill(self, address: int, size: int, value: int) -> None:
+        """Fill with a byte; whole chunks share one copy of it."""
+        self._check(address, size)
+        whole, end = bytes([value]) * CHUNK, address + size
+        while address < end:
+            number, skip = divmod(address, CHUNK)
+            count = min(CHUNK - skip, end - address)
+            if count == CHUNK:
+                self._set(number, whole)
+            else:
+                self.write(address, whole[:count])
+            address += count
+
     def clear(self, address: int, size: int) -> None:
         """Fill with zeros."""
         self._check(address, size)

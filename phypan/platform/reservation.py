@@ -27,10 +27,11 @@ class Kernel:
     mechanism: str  # "phyp" or "fadump"
     header: int | None  # version of the crash info header
     lockless_log: bool
+    byte_order: ByteOrder = "little"  # unless another is asked for
 
 
 KERNELS = {
-    "2.6.32": Kernel("2.6.32.12-phyp", "phyp", None, False),
+    "2.6.32": Kernel("2.6.32.12-phyp", "phyp", None, False, "big"),
     "5.10": Kernel("5.10.0-fadump", "fadump", 0, True),
     "6.12": Kernel("6.12.0-fadump", "fadump", 1, True),
 }
@@ -86,7 +87,7 @@ class Reservation:
         copy = start + self.cpu_area + self.hpte_area
         if self.kernel.header == 1:
             copy = align(copy, page)
-            end = align(copy + boot + V1_SIZE, page)
+            end = copy + boot + V1_SIZE  # not on a page: so it is in real ones
             return Layout(start, boot, copy, copy + boot, end, self.memory - _TOP)
         header = copy + boot
         return Layout(

@@ -8,11 +8,12 @@ name and can be switched off.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
 from phypan.errors import BadRecord, PhypanError, Unsupported
+from phypan.formats import device_tree as device_tree_format
 from phypan.formats import fadump, release_region
 from phypan.formats.kernel_dump import SectionType
 from phypan.formats.release_region import Pair, ReleaseRegion
@@ -89,19 +90,17 @@ class SecondBoot:
         """Load a boot loader and a kernel over low memory, and start it with little memory."""
         memory, boot = self.lpar.memory, self.guest.boot_memory
         for start, size in ((0x4000, 0x8000), (0x400000, 0x500000), (boot - 0x100000, 0x100000)):
-            memory.write(start, bytes([KERNEL]) * min(size, boot - start))
+            memory.fill(start, min(size, boot - start), KERNEL)
         if Fault.OVERWRITTEN in self.faults:
-            memory.write(self.layout.start, bytes([KERNEL]) * 0x1000)
-            memory.write(self.layout.copy, bytes([KERNEL]) * 0x100000)
+            memory.fill(self.layout.start, 0x1000, KERNEL)
+            memory.fill(self.layout.copy, 0x100000, KERNEL)
         self.lpar.say(f"second boot: {boot >> 20} MiB of memory are used, the rest is preserved")
 
     def files(self) -> Mapping[str, File]:
         """What the kernel shows, by path without the leading slash."""
-        blob = device_tree.blob(self.hypervisor, phyp_names=self.phyp)
-        waiting = self.hypervisor.kernel_dump_property()
-        shown = {"proc/device-tree.dtb": _bytes_file(blob)}
-        if waiting is not None:
-            shown["proc/device-tree/rtas/ibm,kernel-dump"] = _bytes_file(waiting)
+        tree = device_tree.tree(self.hypervisor, phyp_names=self.phyp)
+        shown = {"sys/firmware/fdt": _bytes_file(device_tree_format.write(tree))}
+        shown.update(_directory("proc/device-tree", tree))
         return shown
 
     @property
@@ -113,7 +112,7 @@ class SecondBoot:
         """Give memory back: from now on somebody else writes to it."""
         end = min(start + size, self.lpar.memory.size)
         if start < end:
-            self.lpar.memory.write(start, bytes([FREED]) * (end - start))
+            self.lpar.memory.fill(start, end - start, FREED)
             self.released.append((start, end - start))
 
     def register_again(self, invalidate: int) -> None:
@@ -125,6 +124,14 @@ class SecondBoot:
 
 def _bytes_file(data: bytes) -> File:
     return File(lambda offset, size: data[offset : offset + size], None, len(data))
+
+
+def _directory(path: str, node: device_tree_format.Node) -> Iterator[tuple[str, File]]:
+    """A node's properties and those below it, as /proc/device-tree shows them."""
+    for name, value in node.properties.items():
+        yield f"{path}/{name}", _bytes_file(value)
+    for child in node.children:
+        yield from _directory(f"{path}/{child.name}", child)
 
 
 @dataclass

@@ -49,7 +49,7 @@ def run(
     kernel: str = "6.12",
     memory: str = "2G",
     cpus: int = 2,
-    byte_order: Literal["little", "big"] = "little",
+    byte_order: Literal["little", "big"] | None = None,
     page_size: int = 65536,
     mmu: Literal["hash", "radix"] = "hash",
     layout: Literal["lopar", "qemu"] = "lopar",
@@ -65,7 +65,7 @@ def run(
     kernel         2.6.32 (phyp dump, big-endian), 5.10 or 6.12 (fadump, header version 0 and 1)
     memory         of the partition
     cpus           logical CPUs, all online
-    byte_order     of the guest's kernel
+    byte_order     of the guest's kernel; little, but for the one that knows only big
     page_size      4096 or 65536 bytes
     mmu            with a hashed page table, or without
     layout         of the register save area: LoPAR's or QEMU's
@@ -91,7 +91,7 @@ def run(
         partition,
         firmware,
         KERNELS[kernel],
-        byte_order=byte_order,
+        byte_order=byte_order or KERNELS[kernel].byte_order,
         page_size=page_size,
         boot_memory=size(boot_memory),
         seed=random.Random(seed).getrandbits(32),

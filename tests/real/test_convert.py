@@ -87,7 +87,7 @@ def test_firmware_registers_on_request(real, folder) -> None:
 
 
 def test_registers_are_what_qemu_knew(real) -> None:
-    """QEMU 11 saves LR, CTR, XER and CFAR as 0, and GPR3 of the CPU that called RTAS has changed."""
+    """QEMU 11 saves LR, CTR, XER and CFAR as 0; GPR3 of the CPU that called RTAS has changed."""
     with phypan.open(real.path) as dump:
         for cpu, truth in zip(dump.cpus, real.registers, strict=True):
             assert cpu.number == truth["cpu"]

@@ -64,8 +64,9 @@ _BANNER = re.compile(rb"Linux version [ -~]{10,480} #\d[ -~]*\n\0")
 
 def _banner(dump: Dump) -> str | None:
     """linux_banner, which ends in a newline and a NUL: the log's copy does not."""
-    for _, data in dump.memory.stretches(0, 1 << 28, overlap=512):
-        found = _BANNER.search(data)
+    for address in dump.memory.find(b"Linux version ", 0, 1 << 28):
+        text = dump.memory.view(address, min(512, dump.memory.at(address).size))
+        found = _BANNER.match(text)
         if found:
             return found[0][:-2].decode("ascii")
     return None

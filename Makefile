@@ -1,0 +1,45 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# Both make a virtual environment in .venv (VENV=... for another place) and install phypan into it.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+JOBS ?= 2
+
+.PHONY: demo test lint bench real clean
+
+demo: $(VENV)/.phypan
+	$(BIN)/phypan demo
+
+test: $(VENV)/.phypan-test
+	$(BIN)/python -m pytest -n $(JOBS) $(PYTEST)
+
+lint: $(VENV)/.phypan-lint
+	$(BIN)/ruff format --check phypan tests examples benchmarks
+	$(BIN)/ruff check phypan tests examples benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.phypan-test
+	$(BIN)/python -m benchmarks
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.phypan: pyproject.toml | $(VENV)/bin/python
+	@echo "installing phypan into $(VENV)"
+	$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.phypan-test: pyproject.toml | $(VENV)/bin/python
+	@echo "installing phypan and what its tests need into $(VENV)"
+	$(PIP) install --editable '.[test]'
+	@touch $@ $(VENV)/.phypan
+
+$(VENV)/.phypan-lint: pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --editable '.[test,lint]'
+	@touch $@ $(VENV)/.phypan $(VENV)/.phypan-test
+
+clean:
+	rm -rf $(VENV) .cache build dist *.egg-info

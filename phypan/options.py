@@ -1,0 +1,104 @@
+"""Options of commands out of signatures: a keyword-only parameter of a function is one.
+
+Its type and default are the option's, and what the docstring says of it ("NAME", two spaces, text)
+is its help. So a plugin has one place for all of that.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import click
+
+import phypan
+
+
+class LateOptions(click.Command):
+    """A command with further options, made when they are asked for: `phypan --help` does not."""
+
+    def __init__(self, *args: Any, late: Callable[[], list[click.Option]], **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._late: Callable[[], list[click.Option]] | None = late
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """All parameters, the late ones too."""
+        if self._late is not None:
+            self.params += self._late()
+            self._late = None
+        return super().get_params(ctx)
+
+
+class Number(click.ParamType):  # type: ignore[type-arg]
+    """An integer, decimal or with 0x."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The integer, or a usage error."""
+        try:
+            return value if isinstance(value, int) else int(value, 0)
+        except ValueError:
+            self.fail(f"{value!r} is not a number", param, ctx)
+
+
+def options_of(*functions: Callable[..., Any]) -> list[click.Option]:
+    """A click option for each keyword-only parameter of the functions, each name once."""
+    found: dict[str, click.Option] = {}
+    for function in functions:
+        hints, described = get_type_hints(function), _described(function)
+        for parameter in inspect.signature(function).parameters.values():
+            if parameter.kind is not inspect.Parameter.KEYWORD_ONLY or parameter.name in found:
+                continue
+            flag = "--" + parameter.name.rstrip("_").replace("_", "-")
+            found[parameter.name] = click.Option(
+                [flag, parameter.name],
+                default=parameter.default,
+                help=described.get(parameter.name, ""),
+                show_default=parameter.default not in (None, False, "", ()),
+                **_click_type(hints[parameter.name]),
+            )
+    return list(found.values())
+
+
+def _click_type(hint: Any) -> dict[str, Any]:
+    """What click has to know of an option of this type."""
+    if hint is bool:
+        return {"is_flag": True}
+    if hint == tuple[str, ...]:
+        return {"multiple": True}
+    kinds = {int: Number(), float: click.FLOAT, str: click.STRING}
+    for kind in (hint, *get_args(hint)):  # "int | None" as int
+        if get_origin(kind) is Literal:
+            return {"type": click.Choice([str(choice) for choice in get_args(kind)])}
+        if kind in kinds:
+            return {"type": kinds[kind]}
+    raise phypan.PluginError(f"an option cannot be a {hint}")
+
+
+def _described(function: Callable[..., Any]) -> dict[str, str]:
+    """What the docstring of `function` says of its parameters, by name."""
+    found: dict[str, str] = {}
+    name = None
+    for line in inspect.cleandoc(function.__doc__ or "").split("\n")[1:]:
+        first, _, rest = line.partition("  ")
+        if first and not line.startswith(" ") and rest:
+            name = first
+            found[name] = rest.strip()
+        elif line.startswith(" ") and name:
+            found[name] += " " + line.strip()
+        else:
+            name = None
+    return found
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that the user gave: those of another writer or guest must not be passed on."""
+    context = click.get_current_context()
+    default = click.core.ParameterSource.DEFAULT
+    return {
+        name: value
+        for name, value in options.items()
+        if context.get_parameter_source(name) is not default
+    }

@@ -1,0 +1,333 @@
+"""What was in memory and registers before the crash is what the Dump holds."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import phypan
+from phypan.formats import elfcore, ppc_notes, release_region
+from phypan.formats.release_region import Pair
+from phypan.platform import hypervisor as rtas
+from phypan.platform import second_boot
+from phypan.platform.faults import Fault
+from phypan.platform.guest import CRASH_TIME
+from phypan.platform.second_boot import Quirk
+
+KERNELS = st.sampled_from(
+    [("2.6.32", "big"), *itertools.product(("5.10", "6.12"), ("big", "little"))]
+)
+
+
+@st.composite
+def options(draw) -> dict[str, object]:
+    kernel, order = draw(KERNELS)
+    memory = draw(st.integers(1024, 8192) if kernel == "2.6.32" else st.integers(160, 4096))
+    cpus = draw(st.integers(1, 9))
+    return {
+        "kernel": kernel,
+        "byte_order": order,
+        "memory": f"{memory}M",
+        "boot_memory": f"{draw(st.integers(16, 64))}M",
+        "cpus": cpus,
+        "crash_cpu": draw(st.integers(0, cpus - 1)),
+        "page_size": draw(st.sampled_from([4096, 65536])),
+        "mmu": draw(st.sampled_from(["hash", "radix"])),
+        "layout": draw(st.sampled_from(["lopar", "qemu"])),
+        "seed": draw(st.integers(0, 1 << 32)),
+    }
+
+
+def assert_memory_is_what_it_was(dump, before) -> int:
+    """Every byte that can be read is right; the number of bytes compared."""
+    compared = 0
+    for start, chunk in before.chunks():
+        for piece in dump.memory.pieces(start, start + len(chunk)):
+            if isinstance(piece, phypan.Extent):
+                there = chunk[piece.start - start : piece.end - start]
+                assert piece.store.view(piece.offset, piece.size) == there, hex(piece.start)
+                compared += piece.size
+    for start, data in dump.memory.stretches():
+        assert before.read(start, len(data)) == data, "nothing that was not there before"
+    return compared
+
+
+def write(simulation, folder):
+    from phypan.platform import simulation as model
+
+    return model.save(simulation, folder, {})
+
+
+@given(options())
+@settings(max_examples=40)
+def test_nothing_is_lost_and_nothing_invented(tmp_path_factory, chosen) -> None:
+    simulation = phypan.simulate(**chosen)
+    folder = write(simulation, tmp_path_factory.mktemp("dump") / "crashed")
+    with phypan.open(folder) as dump:
+        assert assert_memory_is_what_it_was(dump, simulation.before)
+        layout = simulation.boot.layout
+        holes = [(hole.start, hole.end) for hole in dump.memory.holes()]
+        end = layout.copy + layout.boot_memory if chosen["kernel"] == "2.6.32" else layout.end
+        assert len(holes) == 1
+        assert holes[0][0] == layout.start
+        assert holes[0][1] <= end < holes[0][1] + 65536
+        assert dump.byte_order == chosen["byte_order"]
+        assert dump.page_size == chosen["page_size"]
+        assert dump.crash_time == CRASH_TIME
+        assert not dump.incomplete
+        assert [problem.where for problem in dump.problems] == (
+            [str(folder / "release_region")] if chosen["kernel"] == "2.6.32" else []
+        )
+        assert {cpu.number for cpu in dump.cpus} == set(simulation.cpus)
+        for cpu in dump.cpus:
+            truth = simulation.cpus[cpu.number]
+            names = truth if chosen["layout"] == "lopar" else cpu.firmware
+            assert cpu.firmware == {name: truth.get(name, 0) for name in names}
+            expected = chosen["kernel"] != "2.6.32" and cpu.number == chosen["crash_cpu"]
+            assert cpu.crashing == expected
+        vrma = len(dump.hptesave.entries) if dump.hptesave else 0
+        saved = chosen["mmu"] == "hash" and chosen["layout"] == "lopar"
+        assert vrma == (-(-simulation.boot.lpar.rma_size >> 24) if saved else 0)
+
+
+@given(options())
+@settings(max_examples=10)
+def test_the_vmcore_holds_the_same(tmp_path_factory, chosen) -> None:
+    simulation = phypan.simulate(**chosen)
+    folder = tmp_path_factory.mktemp("dump")
+    with phypan.open(write(simulation, folder / "crashed")) as dump:
+        phypan.convert(dump, folder / "vmcore")
+        with phypan.open(folder / "vmcore") as again:
+            assert assert_memory_is_what_it_was(again, simulation.before)
+            assert again.cpus == dump.cpus
+            assert again.hptesave == dump.hptesave
+            assert again.kernel_dump == dump.kernel_dump
+            assert again.crash_info == dump.crash_info
+            assert again.problems == []
+
+
+@pytest.mark.parametrize("order", ["big", "little"])
+@pytest.mark.parametrize("kernel", ["5.10", "6.12"])
+def test_the_model_kernels_own_vmcore_says_the_same(kernel, order, tmp_path) -> None:
+    """Built by the other side from the specification: memory and registers, byte for byte."""
+    simulation = phypan.simulate(
+        kernel=kernel, byte_order=order, memory="256M", boot_memory="32M", cpus=4
+    )
+    vmcore = simulation.boot.files()["proc/vmcore"]
+    with phypan.open(write(simulation, tmp_path / "crashed")) as dump:
+        core = elfcore.read(vmcore.read, vmcore.size)
+        ranges = [(load.paddr, load.filesz) for load in core.loads]
+        pieces = [p for p in dump.memory.pieces(0, 256 << 20) if isinstance(p, phypan.Extent)]
+        assert ranges == [(piece.start, piece.size) for piece in pieces]
+        for load in core.loads:
+            for offset in range(0, load.filesz, 1 << 24):
+                size = min(1 << 24, load.filesz - offset)
+                ours = dump.memory.view(load.paddr + offset, size)
+                assert vmcore.read(load.offset + offset, size) == ours
+        note = core.segments[0]
+        notes = elfcore.read_notes(vmcore.read(note.offset, note.filesz), core.order)
+        regs = [
+            ppc_notes.read_prstatus(n.data, core.order).regs for n in notes if n.name == b"CORE"
+        ]
+        assert regs == [cpu.regs() for cpu in dump.cpus]
+
+
+FAULTS_WITH_RIGHT_BYTES = [
+    fault for fault in Fault if fault not in (Fault.OVERWRITTEN, Fault.REFUSED, Fault.BUSY)
+]
+
+
+@pytest.mark.parametrize("kernel", ["2.6.32", "5.10", "6.12"])
+@pytest.mark.parametrize("fault", FAULTS_WITH_RIGHT_BYTES, ids=lambda fault: fault.value)
+def test_a_fault_is_a_problem_and_no_byte_is_wrong(fault, kernel, tmp_path) -> None:
+    memory = "1G" if kernel == "2.6.32" else "512M"
+    simulation = phypan.simulate(
+        kernel=kernel, memory=memory, boot_memory="64M", cpus=3, fault=(fault.value,)
+    )
+    with phypan.open(write(simulation, tmp_path / "crashed")) as dump:
+        assert_memory_is_what_it_was(dump, simulation.before)
+        own = [p for p in dump.problems if "release_region" not in p.where]
+        # Nothing else says how many CPUs there were, or that the old kernel had no header.
+        unknowable = fault is Fault.NO_HEADER or (fault is Fault.CPU_LOST and kernel == "2.6.32")
+        assert bool(own) != unknowable, own
+        for problem in own:
+            assert problem.what
+            assert problem.where
+            assert problem.meaning
+        phypan.convert(dump, tmp_path / "vmcore")
+        core_head = (tmp_path / "vmcore").read_bytes()[:64]
+        flags = int.from_bytes(core_head[48:52], dump.byte_order)
+        assert bool(flags & elfcore.EFLAGS_INCOMPLETE) == dump.incomplete
+
+
+def test_lost_memory_is_a_hole_and_the_dump_incomplete(tmp_path) -> None:
+    simulation = phypan.simulate(memory="512M", boot_memory="64M", fault=("short-copy",))
+    with phypan.open(write(simulation, tmp_path / "crashed")) as dump:
+        assert dump.incomplete
+        piece = dump.memory.at(40 << 20)
+        assert isinstance(piece, phypan.Hole)
+        assert piece.state is phypan.PageState.DAMAGED
+        with pytest.raises(phypan.NotInDump, match="did not preserve it"):
+            dump.memory.read(40 << 20, 1)
+
+
+def test_a_save_area_that_was_written_over_is_told(tmp_path) -> None:
+    simulation = phypan.simulate(memory="512M", boot_memory="64M", fault=("overwritten",))
+    with phypan.open(write(simulation, tmp_path / "crashed")) as dump:
+        assert any("written over" in problem.meaning for problem in dump.problems)
+        crashing = dump.crashing_cpu
+        assert crashing is not None, "the kernel's header is behind the damage"
+        assert crashing.kernel is not None
+
+
+def test_a_refused_registration_leaves_no_dump() -> None:
+    with pytest.raises(phypan.PhypanError, match="nothing was preserved"):
+        phypan.simulate(fault=("refused",))
+
+
+def test_a_busy_firmware_is_asked_again() -> None:
+    assert phypan.simulate(fault=("busy",)).boot.hypervisor.active is not None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kernel": "7.0"},
+        {"memory": "12Q"},
+        {"memory": "0"},
+        {"cpus": 0},
+        {"crash_cpu": 2},
+        {"page_size": 8192},
+        {"fault": ("none-such",)},
+        {"without_quirk": ("none-such",)},
+        {"memory": "256M"},
+        {"kernel": "2.6.32", "byte_order": "little"},
+        {"guest": "none-such"},
+    ],
+)
+def test_wrong_options_are_refused_with_a_hint(wrong) -> None:
+    with pytest.raises(phypan.PhypanError) as caught:
+        phypan.simulate(**wrong)
+    assert caught.value.hint
+
+
+# -- the second boot ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def phyp():
+    return phypan.simulate(kernel="2.6.32", memory="1G", page_size=4096)
+
+
+def test_release_region_as_the_old_kernel_prints_it(phyp) -> None:
+    text = phyp.boot.files()["sys/kernel/release_region"].read(0, 4096).decode()
+    cpu, hpte = phyp.boot.hypervisor.cpu_area_size, 0x1000
+    rest = (768 << 20) - cpu - hpte - (256 << 20)
+    assert text == (
+        f"CPU:0x0-0x0: HPTE:{cpu:#x}-0x0: DUMP:{cpu + hpte:#x}-0x0, 0x10000000-{rest:#x}:\n"
+    )
+
+
+def test_release_region_as_its_document_says() -> None:
+    boot = phypan.simulate(kernel="2.6.32", memory="1G", without_quirk=("offsets",)).boot
+    text = boot.files()["sys/kernel/release_region"].read(0, 4096).decode()
+    region = release_region.read(text)
+    assert not region.offsets
+    assert region.dump == Pair(boot.layout.copy, 256 << 20)
+
+
+def test_vmcore_of_phyp_dump_is_memory_by_physical_address(phyp) -> None:
+    vmcore = phyp.boot.files()["proc/vmcore"]
+    assert vmcore.size == 1 << 30
+    copy = phyp.boot.layout.copy
+    assert vmcore.read(copy, 1 << 20) == phyp.before.read(0, 1 << 20)
+    assert vmcore.read((1 << 30) - 4, 100) == phyp.before.read((1 << 30) - 4, 4)
+    assert vmcore.read(1 << 30, 1) == b""
+
+
+def _release(boot, start: int, size: int) -> None:
+    boot.files()["sys/kernel/release_region"].write(f"{start:#x} {size:#x}\n".encode())
+
+
+def test_memory_that_was_given_back_is_somebody_elses(phyp) -> None:
+    boot, memory = phyp.boot, phyp.boot.lpar.memory
+    _release(boot, 0x20000000, 0x10000000)
+    freed = bytes([second_boot.FREED])
+    assert memory.read(0x20000000, 16) == freed * 16
+    assert memory.read(0x30000000, 4096) == freed * 4096, "one page more than was asked for"
+    assert memory.read(0x30001000, 4096) == phyp.before.read(0x30001000, 4096)
+
+
+def test_without_the_quirk_just_what_was_asked_for_is_freed() -> None:
+    done = phypan.simulate(
+        kernel="2.6.32", memory="1G", page_size=4096, without_quirk=("one-page-more",)
+    )
+    _release(done.boot, 0x20000000, 0x100000)
+    assert done.boot.released == [(0x20000000, 0x100000)]
+
+
+def test_a_release_below_the_reserved_memory_is_moved_up_not_cut(phyp) -> None:
+    _release(phyp.boot, 0x0FFFF000, 0x2000)
+    assert phyp.boot.released == [(0x10000000, 0x3000)], "start raised, length kept, one page more"
+
+
+def test_a_full_release_registers_anew(phyp) -> None:
+    """The kernel counts what starts in the save area twice; both counts must come out exactly."""
+    boot = phyp.boot
+    _release(boot, boot.reserve_start, boot.reserve_size - boot.scratch_size)
+    _release(boot, boot.layout.start, boot.scratch_size - 4096)
+    assert boot.hypervisor.active is not None, "a page is missing"
+    _release(boot, boot.layout.start + boot.scratch_size - 4096, 4096)
+    assert boot.hypervisor.active is None
+    assert boot.hypervisor.registered is not None
+    assert boot.rounds == 1
+    assert "sys/kernel/release_region" not in boot.files()
+
+
+def test_command_2_is_refused_by_a_firmware_that_follows_lopar() -> None:
+    done = phypan.simulate(kernel="2.6.32", memory="1G")
+    boot = done.boot
+    boot.quirks = boot.quirks | {Quirk.COMMAND_2}
+    _release(boot, boot.reserve_start, boot.reserve_size - boot.scratch_size)
+    _release(boot, boot.layout.start, boot.scratch_size)
+    assert boot.hypervisor.active is not None, "the dump is still active"
+    assert boot.rounds == 0
+
+
+@pytest.mark.parametrize("text", ["", "0x1000", "zero one", "0x10000000-0x1000"])
+def test_a_release_that_is_not_two_numbers_is_refused(phyp, text) -> None:
+    with pytest.raises(phypan.PhypanError, match="invalid argument"):
+        phyp.boot.files()["sys/kernel/release_region"].write(text.encode())
+
+
+def test_fadump_gives_everything_back_at_once() -> None:
+    done = phypan.simulate(memory="512M", boot_memory="64M")
+    boot = done.boot
+    files = boot.files()
+    assert files["sys/kernel/fadump/registered"].read(0, 10) == b"0\n"
+    assert b"CPU :[" in files["sys/kernel/debug/powerpc/fadump_region"].read(0, 4096)
+    with pytest.raises(phypan.PhypanError):
+        files["sys/kernel/fadump/release_mem"].write(b"0")
+    files["sys/kernel/fadump/release_mem"].write(b"1\n")
+    assert "proc/vmcore" not in boot.files()
+    assert boot.files()["sys/kernel/fadump/registered"].read(0, 10) == b"1\n"
+    assert boot.hypervisor.registered is not None
+    assert sum(size for _, size in boot.released) == (512 - 64) << 20
+
+
+def test_the_kernel_refuses_a_dump_with_errors_and_phypan_does_not(tmp_path) -> None:
+    done = phypan.simulate(memory="512M", boot_memory="64M", fault=("short-copy",))
+    assert "proc/vmcore" not in done.boot.files()
+    with phypan.open(write(done, tmp_path / "crashed")) as dump:
+        assert dump.memory.size > 300 << 20
+
+
+def test_the_property_is_there_while_a_dump_waits(phyp) -> None:
+    files = phyp.boot.files()
+    raw = files["proc/device-tree/rtas/ibm,kernel-dump"].read(0, 4096)
+    assert raw == phyp.boot.hypervisor.kernel_dump_property()
+    phyp.boot.guest.invalidate(rtas.INVALIDATE)
+    assert "proc/device-tree/rtas/ibm,kernel-dump" not in phyp.boot.files()
