@@ -132,6 +132,19 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+@contextmanager
+def _status() -> Iterator[Callable[[str], None]]:
+    """A line on a terminal that says what is going on."""
+    if not sys.stderr.isatty():
+        yield lambda text: None
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    with Console(stderr=True).status("") as status:
+        yield lambda text: status.update(Text(text, no_wrap=True, overflow="ellipsis"))
+
+
 @cli.command(cls=LateOptions, late=lambda: options_of(*phypan.guests().values()))
 @click.option("-o", "--directory", type=_PATH, help="Where to write; must be new.")
 @click.option(
@@ -142,12 +155,13 @@ def simulate(directory: Path | None, mount_at: Path | None, guest: str, **option
     """Crash a partition of the platform model and keep what its second boot finds."""
     if directory is None and mount_at is None:
         raise click.UsageError("give -o DIRECTORY, or --mount DIRECTORY, or both")
-    done = phypan.simulate(directory, guest=guest, **given(options))
-    for line in done.boot.lpar.log:
+    with _status() as report:
+        done = phypan.simulate(directory, guest=guest, report=report, **given(options))
+    for line in done.boot.lpar.log if done else ():
         click.echo(line)
     if directory is not None:
         click.echo(f"{directory}: try `phypan info {directory}`")
-    if mount_at is not None:
+    if mount_at is not None and done is not None:
         click.echo(f"{mount_at}: mounted; `fusermount3 -u {mount_at}` or Ctrl-C ends it")
         phypan.mount(done, mount_at)
 

@@ -87,7 +87,7 @@ class Built:
         (build / "fragment").write_text(fragment)
         self._make(shop, build, self.name, "allnoconfig")
         config = (build / ".config").read_text()
-        _check(fragment, config)
+        _check(fragment, config, shop.path(self.source) / "tree")
         self._make(shop, build, self.name, "vmlinux", "modules")
         shutil.copy(build / ".config", folder / "config")
         (build / "vmlinux").rename(folder / "vmlinux.debug")
@@ -112,11 +112,13 @@ class Built:
         for file in MODULE_FILES:
             shutil.copy(file, folder)
         headers = shop.path(self.name) / "headers"
+        if not (headers / "vmlinux").is_symlink():
+            (headers / "vmlinux").symlink_to("../vmlinux.debug")  # the module's BTF builds on it
         self._make(shop, headers, f"{self.name}-module", f"M={folder}", "modules")
         return _only_the_module(folder, self.cross)
 
 
-def _check(fragment: str, config: str) -> None:
+def _check(fragment: str, config: str, source: Path) -> None:
     """ArchiveError when the kernel's configuration does not do what was asked."""
     lines = set(config.splitlines())
     for line in fragment.splitlines():
@@ -124,8 +126,14 @@ def _check(fragment: str, config: str) -> None:
         if not line.startswith("CONFIG_"):
             continue
         fits = line in lines if value != "n" else not any(x.startswith(f"{name}=") for x in lines)
-        if not fits:
+        if not fits and _is_known(name.removeprefix("CONFIG_"), source):
             raise ArchiveError(f"the kernel cannot be configured with {line}")
+
+
+def _is_known(name: str, source: Path) -> bool:
+    """Whether this kernel has the option at all: some come and go."""
+    declared = re.compile(rf"^(?:menu)?config {name}$", re.MULTILINE)
+    return any(declared.search(file.read_text()) for file in source.rglob("Kconfig*"))
 
 
 def _trim(build: Path) -> None:

@@ -57,7 +57,7 @@ async def take(session: Session, event: str, mode: str) -> dict[str, Any]:
         return await _plain(session)
     if event == _RESET:
         return await _fadump(session)
-    session.progress("the model's hypervisor preserves memory")
+    session.report("the model's hypervisor preserves memory")
     await asyncio.to_thread(preserve, session.memory, state, session.folder)
     return {"preserved by": "phypan's platform model"}
 
@@ -81,7 +81,7 @@ async def _fadump(session: Session) -> dict[str, Any]:
     await session.until("the second boot", console=_SECOND_BOOT)
     own = await _settled(session)
     await session.stop()
-    session.progress("saving memory")
+    session.report("saving memory")
     await asyncio.to_thread(session.memory.save, folder / "ram")
     tree = (await session.state()).device_tree()
     if tree is None or device_tree.kernel_dump(device_tree.read(tree)) is None:
@@ -130,7 +130,7 @@ async def _plain(session: Session) -> dict[str, Any]:
     for name in able["formats"]:
         if name not in _FORMATS:
             continue
-        session.progress(f"dump-guest-memory, {name}")
+        session.report(f"dump-guest-memory, {name}")
         path = session.folder / _FORMATS[name]
         try:
             await session.monitor.execute(

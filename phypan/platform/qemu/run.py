@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,10 +16,10 @@ from phypan.platform.qemu import crashes, ending, event_loop, machine, ram_disk
 from phypan.platform.qemu.crashes import Crash
 from phypan.platform.qemu.guest_memory import create
 from phypan.platform.qemu.machine import Machine, Mmu
-from phypan.platform.qemu.session import Progress, session
+from phypan.platform.qemu.session import Report, session
+from phypan.platform.simulation import size
 
 Mode = Literal["fadump", "plain"]
-DEFAULT_MEMORY = 1280 << 20  # bytes: the least that Linux and a firmware-assisted dump work with
 _FADUMP_WORDS = "fadump=on crashkernel=320M"
 _SPARE = 64 << 20  # bytes of the disk beyond memory: for headers and notes
 
@@ -28,59 +27,63 @@ _SPARE = 64 << 20  # bytes of the disk beyond memory: for headers and notes
 def simulate(
     directory: str | os.PathLike[str],
     *,
-    kernel: str | os.PathLike[str],
+    kernel: str | os.PathLike[str] | None = None,
     initrd: str | os.PathLike[str] | None = None,
     busybox: str | os.PathLike[str] | None = None,
-    modules: Iterable[str | os.PathLike[str]] = (),
+    module: tuple[str, ...] = (),
     mmu: Mmu = "hash",
     cpu: str | None = None,
     cpus: int = 2,
-    memory: int = DEFAULT_MEMORY,
+    memory: str = "1280M",
     crash: str = "sysrq",
     mode: Mode = "fadump",
     qemu: str = "qemu-system-ppc64",
     append: str = "",
     patience: float = 180,
-    progress: Progress | None = None,
+    report: Report | None = None,
 ) -> Path:
     """Boot a kernel under QEMU, crash it, and keep all there is; the path of the dump directory.
 
     directory  must not exist, or be empty; it appears when it is complete
     kernel     an ELF image (vmlinux), either byte order
     initrd     an initial RAM disk whose first process crashes the machine; without one phypan
-               makes one out of
-    busybox    a static busybox of the kernel's byte order, and
-    modules    kernel modules, loaded in this order; most crashes take phypan_crash.ko
+               makes one out of a busybox and modules
+    busybox    a static busybox of the kernel's byte order
+    module     a kernel module; several are loaded in this order. Most crashes take phypan_crash.ko
     mmu        what the kernel is to run with
     cpu        POWER8 to POWER11; by default POWER8 for hash and POWER10 for radix
-    memory     bytes, a multiple of 256 MiB
-    crash      how, by the name of one of phypan.platform.qemu.crashes
+    cpus       logical CPUs
+    memory     of the guest, a multiple of 256M; firmware-assisted dumps take 1280M at least
+    crash      how: sysrq, null, bug, warn, soft-lockup, hard-lockup, deadlock, stack-overflow,
+               out-of-memory, recursive-fault, machine-check, nmi
     mode       fadump: firmware-assisted, by QEMU (10.2 or later, and CONFIG_FA_DUMP in the
                kernel) or else by the platform model; plain: QEMU's own dump-guest-memory
     qemu       the command that starts QEMU
     append     further words for the kernel's command line
     patience   seconds that the guest may be silent
-    progress   called with one line of text, often
+    report   called with one line of text, often
 
     Raises Unsupported for what cannot be, GuestError with the console's last lines when the guest
     hangs or does not crash, OutputError. DIRECTORY.incomplete with the console is left then.
     """
+    if kernel is None:
+        raise Unsupported("a guest under QEMU needs a kernel", hint="name a vmlinux with --kernel")
     run = _Run(
         directory=Path(directory),
         kernel=Path(kernel),
         initrd=None if initrd is None else Path(initrd),
         busybox=None if busybox is None else Path(busybox),
-        modules=tuple(Path(module) for module in modules),
+        modules=tuple(Path(name) for name in module),
         mmu=mmu,
         cpu=cpu or machine.DEFAULT_CPU.get(mmu, ""),
         cpus=cpus,
-        memory=memory,
+        memory=size(memory),
         crash=None if initrd is not None and crash == "sysrq" else crashes.named(crash),
         mode=mode,
         qemu=qemu,
         append=append,
         patience=patience,
-        progress=progress or (lambda text: None),
+        report=report or (lambda text: None),
     )
     return run.carry_out()
 
@@ -103,7 +106,7 @@ class _Run:
     qemu: str
     append: str
     patience: float
-    progress: Progress
+    report: Report
 
     def carry_out(self) -> Path:
         """All of it."""
@@ -174,7 +177,7 @@ class _Run:
     async def _guest(self, guest: Machine, program: list[str], folder: Path) -> dict[str, Any]:
         seconds: dict[str, float]
         async with session(
-            guest, program, folder, patience=self.patience, progress=self.progress
+            guest, program, folder, patience=self.patience, report=self.report
         ) as running:
             event = await ending.crash(running, self.crash)
             notes = await ending.take(running, event, self.mode)

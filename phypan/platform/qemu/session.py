@@ -23,7 +23,7 @@ from phypan.platform.qemu.machine import Machine
 from phypan.platform.qemu.monitor import Monitor
 from phypan.platform.qemu.stream import Stream
 
-Progress = Callable[[str], None]  # called with one line of text, often
+Report = Callable[[str], None]  # called with one line of text, often
 _INTERVAL = 0.1  # seconds between two looks at the console
 _START = 60  # seconds for QEMU to answer
 _LIMIT = 3  # times the patience: the longest that one wait may take altogether
@@ -44,7 +44,7 @@ class Session:
     console: Console
     process: asyncio.subprocess.Process
     patience: float
-    progress: Progress
+    report: Report
     seconds: dict[str, float] = field(default_factory=dict)
 
     async def until(
@@ -61,7 +61,7 @@ class Session:
                 heard = time.monotonic()
                 if self.console.last != last:
                     last = self.console.last
-                    self.progress(f"{what}: {last}")
+                    self.report(f"{what}: {last}")
             happened = self.monitor.happened(*events) if events else None
             found = self.console.search(console) if console else None
             if happened or found:
@@ -136,7 +136,7 @@ async def session(
     folder: Path,
     *,
     patience: float,
-    progress: Progress,
+    report: Report,
 ) -> AsyncIterator[Session]:
     """A guest that has been started; QEMU is gone when the context is left."""
     ours, theirs = socket.socketpair()
@@ -148,8 +148,8 @@ async def session(
         inherited = (theirs.fileno(), memory.descriptor)
         async with process.running(words, log=folder / "qemu.log", files=inherited) as child:
             theirs.close()  # so that its end is seen when QEMU ends
-            made = Session(folder, memory, monitor, Console(console), child, patience, progress)
-            progress("starting QEMU")
+            made = Session(folder, memory, monitor, Console(console), child, patience, report)
+            report("starting QEMU")
             await _connect(made, ours)
             try:
                 yield made

@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 
 async def record(name: str, machine: Machine, program: list[str], wait: bool, ignore: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        async with session(machine, program, Path(folder), patience=120, progress=print) as running:
+        async with session(machine, program, Path(folder), patience=120, report=print) as running:
             if wait:
                 await running.until("some life", console="PHYPAN-TRUTH-BEGIN")
             await running.stop()
@@ -38,7 +38,7 @@ async def record(name: str, machine: Machine, program: list[str], wait: bool, ig
 async def record_second_boot(machine: Machine, program: list[str]) -> None:
     """Of a guest whose memory QEMU has preserved: the device tree says so."""
     with tempfile.TemporaryDirectory() as folder:
-        async with session(machine, program, Path(folder), patience=120, progress=print) as running:
+        async with session(machine, program, Path(folder), patience=120, report=print) as running:
             await running.until("the crash", events=("SHUTDOWN",))
             await running.reset()
             await running.until("the second boot", console="Run /init")

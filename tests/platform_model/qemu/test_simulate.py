@@ -34,7 +34,7 @@ def started(tmp_path: Path):
             "kernel": tmp_path / "vmlinux",
             "busybox": tmp_path / "busybox",
             "qemu": f"{sys.executable} {fake_qemu.__file__} {part}",
-            "memory": MEMORY,
+            "memory": "256M",
             "patience": 2,
         }
         return simulate(tmp_path / "dump", **(given | options))  # type: ignore[arg-type]
@@ -48,7 +48,7 @@ def _names(folder: Path) -> set[str]:
 
 def test_what_qemu_preserved_is_kept(started) -> None:
     lines: list[str] = []
-    folder = started("good", progress=lines.append)
+    folder = started("good", report=lines.append)
     assert _names(folder) == {
         "ram", "boot2.dtb", "hpt", "registers.json", "vmcore.kernel", "console.log", "meta.json",
     }  # fmt: skip
@@ -210,7 +210,7 @@ def test_no_process_is_left_behind(tmp_path, how: signal.Signals) -> None:
     code = (
         "import sys; from phypan.platform.qemu import simulate\n"
         f"simulate({str(tmp_path / 'dump')!r}, kernel={str(tmp_path / 'vmlinux')!r}, "
-        f"busybox={str(tmp_path / 'busybox')!r}, memory={MEMORY}, "
+        f"busybox={str(tmp_path / 'busybox')!r}, memory='256M', "
         f"qemu={f'{sys.executable} {fake_qemu.__file__} hang'!r})"
     )
     child = subprocess.Popen(
