@@ -30,10 +30,12 @@ if TYPE_CHECKING:
     from phypan.api import simulate as simulate
     from phypan.api import writers as writers
     from phypan.assemble import from_ram as from_ram
+    from phypan.diagnosis import doctor as doctor
     from phypan.dump import Cpu as Cpu
     from phypan.dump import Dump as Dump
     from phypan.dump import cpus_from as cpus_from
     from phypan.errors import BadRecord as BadRecord
+    from phypan.errors import GuestError as GuestError
     from phypan.errors import InputError as InputError
     from phypan.errors import NotInDump as NotInDump
     from phypan.errors import OutputError as OutputError
@@ -68,9 +70,10 @@ if TYPE_CHECKING:
 _HOME = {
     "api": "analyses convert guests mount open plugins render run simulate writers",
     "assemble": "from_ram",
+    "diagnosis": "doctor",
     "dump": "Cpu Dump cpus_from",
-    "errors": "BadRecord InputError NotInDump OutputError PhypanError PluginError Problem "
-    "Unsupported",
+    "errors": "BadRecord GuestError InputError NotInDump OutputError PhypanError PluginError "
+    "Problem Unsupported",
     "hooks": "Analysis Input Renderer Source Writer hookimpl",
     "memory": "Extent Hole Memory PageState without_overlaps",
     "regions": "read_regions",

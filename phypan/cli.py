@@ -176,6 +176,13 @@ def demo(directory: Path | None) -> None:
 
 
 @cli.command()
+@_source_options
+def doctor(source: Path, regions: tuple[Path, ...], source_name: str | None) -> None:
+    """Print a small text about SOURCE for a bug report: layouts, no contents of memory."""
+    click.echo(phypan.doctor(source, regions=regions, source=source_name), nl=False)
+
+
+@cli.command()
 def plugins() -> None:
     """List the plugins, what each offers, and why some are left out."""
     for plugin in phypan.plugins():

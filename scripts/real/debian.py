@@ -39,6 +39,13 @@ def native() -> str:
     return output(["dpkg", "--print-architecture"]).strip()
 
 
+def installed(package: str) -> bool:
+    """Whether this machine has a package."""
+    words = ["dpkg-query", "-W", "-f", "${Status}", package]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    return "ok installed" in done.stdout
+
+
 def output(command: Sequence[str]) -> str:
     """What a program prints."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -57,8 +57,9 @@ class Built:
         what = f"{self.source}, {self.byte_order}-endian, {self.page_size // 1024}K pages"
         programs = (*_BUILD, f"{self.cross}gcc")
         yield Piece(
-            self.name, f"kernel from {what}", self.make, (self.source,), (CONFIG,), programs
-        )
+            self.name, f"kernel from {what}", self.make, (self.source,), (CONFIG,), programs,
+            ("libelf-dev", "libssl-dev"),
+        )  # fmt: skip
         yield Piece(
             f"{self.name}-module", f"phypan_crash for {self.name}", self.make_module,
             (self.name,), MODULE_FILES, programs,

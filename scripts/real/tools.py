@@ -15,6 +15,10 @@ from workshop import Piece, Workshop
 
 BE = "powerpc64-linux-gnu"
 _STABLE = "bookworm"  # whose sources this machine's cross compiler builds
+_CRASH_LIBRARIES = (
+    "libncurses-dev", "zlib1g-dev", "liblzo2-dev", "libsnappy-dev", "libzstd-dev", "libmpfr-dev",
+    "libgmp-dev",
+)  # fmt: skip
 _CRASH_NEEDS = ("g++", "make", "bison", "flex", "m4", "makeinfo", "patch", "dpkg-source")
 
 
@@ -174,7 +178,10 @@ PIECES = (
     Piece(
         "makedumpfile", "makedumpfile for ppc64el", makedumpfile, programs=("qemu-ppc64le-static",)
     ),
-    Piece("crash-le", "crash for little-endian dumps", crash_le, programs=_CRASH_NEEDS),
+    Piece(
+        "crash-le", "crash for little-endian dumps", crash_le, programs=_CRASH_NEEDS,
+        libraries=_CRASH_LIBRARIES,
+    ),
     Piece(
         "crash-be", "crash for big-endian dumps", crash_be,
         programs=(*_CRASH_NEEDS, f"{BE}-g++", "qemu-ppc64-static"),

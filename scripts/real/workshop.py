@@ -37,6 +37,7 @@ class Piece:
     needs    pieces that it is made from
     inputs   files of phypan that it is made from
     programs programs of this machine that it takes
+    libraries Debian packages with the libraries that it takes
     default  whether it is made without being asked for
     """
 
@@ -46,6 +47,7 @@ class Piece:
     needs: tuple[str, ...] = ()
     inputs: tuple[Path, ...] = ()
     programs: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
     default: bool = True
 
 
@@ -118,10 +120,14 @@ class Workshop:
         return digest.hexdigest()
 
     def _make(self, piece: Piece, stamp: str) -> None:
-        missing = [program for program in piece.programs if shutil.which(program) is None]
+        missing = {
+            PACKAGES.get(program, program)
+            for program in piece.programs
+            if shutil.which(program) is None
+        } | {library for library in piece.libraries if not debian.installed(library)}
         if missing:
-            packages = " ".join(sorted({PACKAGES.get(program, program) for program in missing}))
-            raise ArchiveError(f"{piece.name} takes {packages}: apt-get install {packages}")
+            packages = " ".join(sorted(missing))
+            raise ArchiveError(f"{piece.name} takes more: apt-get install {packages}")
         target, unfinished = self.path(piece.name), self.path(piece.name + ".incomplete")
         print(f"{piece.name}: {piece.help} ...", flush=True)
         self.log(piece.name).unlink(missing_ok=True)

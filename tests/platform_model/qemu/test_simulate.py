@@ -35,7 +35,7 @@ def started(tmp_path: Path):
             "busybox": tmp_path / "busybox",
             "qemu": f"{sys.executable} {fake_qemu.__file__} {part}",
             "memory": "256M",
-            "patience": 2,
+            "patience": 2 if part == "hang" else 60,
         }
         return simulate(tmp_path / "dump", **(given | options))  # type: ignore[arg-type]
 

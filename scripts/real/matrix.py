@@ -1,0 +1,127 @@
+"""The matrix: every cell's dump is made, if it is not there, and everything is checked.
+
+    python scripts/real/matrix.py [--jobs N] [CELL...]
+
+CELL is the name of a cell, or a pattern ("6.12-be64k-*"). Without one all are run, and
+docs/reference/support.md is written. A cell that fails makes it fail.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+import cells
+import checks
+import dumps
+import get
+import support
+from cells import Cell
+from debian import ArchiveError
+from support import Result
+from workshop import Workshop
+
+import phypan
+
+
+def run(cell: Cell) -> Result:
+    """Make the dump of a cell and check it; in a process of its own."""
+    shop, result = Workshop(get.PIECES), Result(cell)
+    if cell.reason:
+        result.outcomes["dump"] = ("-", cell.reason)
+        return result
+    began = time.monotonic()
+    try:
+        directory = dumps.get(shop, cell)
+        result.outcomes["dump"] = ("ok", "")
+    except (phypan.PhypanError, ArchiveError) as error:
+        result.outcomes["dump"] = ("failed", str(error))
+        return result
+    finally:
+        result.made = time.monotonic() - began
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(dir=shop.folder) as scratch:
+        case = checks.Case(cell, directory, dumps.vmlinux(shop, cell), shop, Path(scratch))
+        for name, how, words in checks.run(case):
+            result.outcomes[name] = (how, words)
+    result.checked = time.monotonic() - began
+    return result
+
+
+def _chosen(patterns: list[str]) -> list[Cell]:
+    everything = list(cells.cells())
+    if not patterns:
+        return everything
+    found = [cell for cell in everything if any(fnmatch.fnmatch(cell.name, p) for p in patterns)]
+    if not found:
+        sys.exit(
+            f"no cell {' '.join(patterns)}; there are: " + " ".join(c.name for c in everything)
+        )
+    return found
+
+
+def _pieces(shop: Workshop, chosen: list[Cell]) -> None:
+    """Get what the cells and their checks need, one after the other."""
+    names = {"qemu", "makedumpfile"}
+    for cell in chosen:
+        if not cell.reason:
+            names |= {cell.kernel, f"{cell.kernel}-module", cell.busybox}
+            names |= {"crash-be" if cell.byte_order == "big" else "crash-le"}
+            if (
+                f"{cell.kernel}-debug" in shop.pieces
+                and shop.pieces[f"{cell.kernel}-debug"].default
+            ):
+                names.add(f"{cell.kernel}-debug")
+    for piece in get.PIECES:
+        if piece.name in names:
+            try:
+                shop.get(piece.name)
+            except ArchiveError as error:
+                print(f"{piece.name}: {error}", flush=True)
+
+
+def _tell(result: Result, done: int, total: int) -> None:
+    how = [how for how, _ in result.outcomes.values()]
+    counts = f"{how.count('ok')} ok, {how.count('failed')} failed, {how.count('-')} not applicable"
+    times = f"{result.made:.0f} s + {result.checked:.0f} s"
+    print(f"[{done}/{total}] {result.cell.name}: {counts}; {times}", flush=True)
+    for name, why in result.failures.items():
+        print(f"    {name}: {why}", flush=True)
+
+
+def main() -> int:
+    """Run what is asked for; the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("cells", nargs="*", metavar="CELL")
+    parser.add_argument("--jobs", type=int, default=2)
+    arguments = parser.parse_args()
+    began = time.monotonic()
+    chosen = _chosen(arguments.cells)
+    shop = Workshop(get.PIECES)
+    _pieces(shop, chosen)
+    results: dict[str, Result] = {}
+    with ProcessPoolExecutor(arguments.jobs) as pool:
+        for future in as_completed([pool.submit(run, cell) for cell in chosen]):
+            result = future.result()
+            results[result.cell.name] = result
+            _tell(result, len(results), len(chosen))
+    ordered = [results[cell.name] for cell in chosen]
+    print()
+    print(support.text_table(ordered))
+    failed = [result for result in ordered if result.failures]
+    if not arguments.cells:
+        support.write(shop, ordered)
+    minutes = (time.monotonic() - began) / 60
+    print(f"{len(ordered)} cells, {len(failed)} failed, {minutes:.0f} min")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
