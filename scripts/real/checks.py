@@ -177,8 +177,8 @@ def prstatus(case: Case) -> str:
     return f"{len(ours)} CPUs"
 
 
-# What QEMU 11.1 writes as 0 into the register save area, whatever it is.
-_LOST_BY_QEMU = {"LR", "CTR", "XER", "CFAR"}
+# What QEMU 11.1 writes as 0, whatever it is: into the register save area, and into NT_PRSTATUS.
+_LOST_BY_QEMU = {"qemu": {"LR", "CTR", "XER", "CFAR"}, "plain": {"DAR", "DSISR"}, "model": set()}
 
 
 def registers(case: Case) -> str:
@@ -191,7 +191,7 @@ def registers(case: Case) -> str:
                 ours = cpu[name]
             except KeyError:
                 continue
-            if case.cell.how == "qemu" and ours == 0 and name in _LOST_BY_QEMU:
+            if ours == 0 and name in _LOST_BY_QEMU[case.cell.how]:
                 continue
             if case.cell.how == "qemu" and name == "GPR03" and cpu.crashing:
                 continue  # it is in the middle of its call to the firmware
@@ -214,6 +214,27 @@ def _known(truth: dict[str, Any]) -> dict[str, int]:
         values[f"VR{n:02}_HI"], values[f"VR{n:02}_LO"] = high, low
     values |= {theirs: int(truth[name], 16) for name, theirs in _BY_LOPAR.items()}
     return values
+
+
+def vectors(case: Case) -> str:
+    """Floating-point and vector registers in the ELF notes of QEMU are what QEMU knew."""
+    if case.cell.how != "plain":
+        raise NotApplicable("QEMU's firmware saves none of them")
+    order = case.cell.byte_order
+    compared = 0
+    for cpu, truth in zip(case.dump.cpus, case.registers, strict=True):
+        notes = {note.type: note.data for note in cpu.notes}
+        for kind, name, size in (
+            (ppc_notes.NT_PRFPREG, "fpr", 8),
+            (ppc_notes.NT_PPC_VMX, "vr", 16),
+            (ppc_notes.NT_PPC_VSX, "vsr", 8),
+        ):
+            data = notes[kind]
+            ours = [int.from_bytes(data[at : at + size], order) for at in range(0, 32 * size, size)]  # type: ignore[arg-type]
+            theirs = [int(value[-2 * size :], 16) for value in truth[name]]
+            assert ours == theirs, f"CPU {cpu.number} {name}"
+            compared += sum(map(bool, ours))
+    return f"{compared} values that are not 0"
 
 
 def reopened(case: Case) -> str:
@@ -370,8 +391,8 @@ Check = Callable[[Case], str]
 CHECKS: dict[str, Check] = {
     check.__name__: check
     for check in (
-        opens, says, contents, memory, prstatus, registers, reopened, crash, drgn, makedumpfile,
-        translation, ps, dmesg, modules,
+        opens, says, contents, memory, prstatus, registers, vectors, reopened, crash, drgn,
+        makedumpfile, translation, ps, dmesg, modules,
     )
 }  # fmt: skip
 

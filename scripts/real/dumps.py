@@ -15,7 +15,10 @@ from workshop import ROOT, Workshop
 import phypan
 
 GUEST = ROOT / "phypan" / "platform" / "qemu"
-_GUEST_FILES = (GUEST / "guest" / "init", GUEST / "crashes.py", *kernels.MODULE_FILES)
+_GUEST_FILES = (
+    *(GUEST / name for name in ("guest/init", "crashes.py", "machine.py", "cpus.py")),
+    *kernels.MODULE_FILES,
+)
 KEY = "cell.json"
 
 
@@ -41,12 +44,13 @@ def get(shop: Workshop, cell: Cell, report: Callable[[str], None] | None = None)
     directory = path(shop, cell)
     if _made(directory).get("key") == key:
         return directory
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.parent.mkdir(parents=True, exist_ok=True)
+    fresh = directory.with_name(f"{cell.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.parent.mkdir(parents=True, exist_ok=True)
     order = (kernel / "modules" / "order").read_text().split()
     modules = [kernel / "modules" / name for name in order]
     phypan.simulate(
-        directory,
+        fresh,
         guest="qemu",
         kernel=str(kernel / "vmlinux"),
         busybox=str(busybox / "busybox"),
@@ -61,7 +65,9 @@ def get(shop: Workshop, cell: Cell, report: Callable[[str], None] | None = None)
     )
     debug = vmlinux(shop, cell)
     told = {"cell": vars(cell), "key": key, "vmlinux.debug": str(debug) if debug else None}
-    (directory / KEY).write_text(json.dumps(told, indent=1))
+    (fresh / KEY).write_text(json.dumps(told, indent=1))
+    shutil.rmtree(directory, ignore_errors=True)
+    fresh.rename(directory)
     return directory
 
 

@@ -7,6 +7,7 @@ the special purpose registers when the state is saved. Numbers of those: Power I
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -43,7 +44,10 @@ def _registers(state: State) -> dict[str, int]:
     values["FPSCR"] = state.get("cpu/fpu", {}).get("env.fpscr", 0)
     vectors = state.get("cpu/altivec", {})
     for n, value in enumerate(vectors.get("env.vsr", ())):
-        values[f"VR{n:02}_HI"], values[f"VR{n:02}_LO"] = int(value[:16], 16), int(value[16:], 16)
+        # put_avr() writes the two halves as they lie in this machine's memory
+        halves = int(value[:16], 16), int(value[16:], 16)
+        high, low = halves if sys.byteorder == "big" else halves[::-1]
+        values[f"VR{n:02}_HI"], values[f"VR{n:02}_LO"] = high, low
     values["VSCR"] = vectors.get("vscr", 0)
     for n, low in enumerate(numbers(state.get("cpu/vsx", {}), "env.vsr")):
         values[f"VSR{n:02}_HI"], values[f"VSR{n:02}_LO"] = values.get(f"FPR{n:02}", 0), low
