@@ -26,6 +26,21 @@ settings.load_profile("phypan")
 IN_CI = os.environ.get("PHYPAN_CI") == "1"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`make real` asks for the tests that boot kernels; nobody else waits for them."""
+    parser.addoption("--boots", action="store_true", help="run the tests that boot real kernels")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what boots a kernel, unless it was asked for."""
+    if config.getoption("--boots"):
+        return
+    chosen = [item for item in items if item.get_closest_marker("boots") is None]
+    left_out = [item for item in items if item.get_closest_marker("boots") is not None]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = chosen
+
+
 def missing(reason: str) -> None:
     """Skip the test; in CI, fail it."""
     if IN_CI:

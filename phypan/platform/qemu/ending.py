@@ -92,10 +92,10 @@ async def _fadump(session: Session) -> dict[str, Any]:
     with os_errors(OutputError, folder), create(folder / "boot2.dtb") as file:
         file.write(tree)
     notes = {"preserved by": "QEMU"}
-    if own:
-        await session.monitor.execute("cont")
-        notes |= await _vmcore(session)
-    return notes
+    if not own:
+        return notes | {"no vmcore.kernel": "the initial RAM disk does not copy it"}
+    await session.monitor.execute("cont")
+    return notes | await _vmcore(session)
 
 
 async def _settled(session: Session) -> bool:
@@ -113,11 +113,9 @@ async def _vmcore(session: Session) -> dict[str, Any]:
     try:
         said = await session.until("the copy of /proc/vmcore", console=_COPIED)
     except PhypanError as error:
-        disk.unlink(missing_ok=True)
         return {"no vmcore.kernel": error.what.splitlines()[0]}
     size = re.search(r"copied, (\d+)", said)
     if size is None:
-        disk.unlink(missing_ok=True)
         return {"no vmcore.kernel": said}
     await session.ended()
     os.truncate(disk, int(size[1]))

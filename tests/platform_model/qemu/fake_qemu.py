@@ -66,6 +66,9 @@ class Fake:
 
     def boot(self) -> None:
         self.boots += 1
+        if self.boots == 2 and self.part == "own-init":
+            self.say("fadump: Firmware-assisted dump is active.", "somebody else's init")
+            return
         if self.boots == 2:
             self.say("PHYPAN: second boot, /proc/vmcore has 4096 bytes")
             return

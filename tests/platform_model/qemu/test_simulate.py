@@ -98,6 +98,19 @@ def test_a_copy_that_failed_is_told_and_the_rest_is_kept(started) -> None:
     assert "was not copied: no disk" in meta["no vmcore.kernel"]
 
 
+def test_with_an_initial_ram_disk_of_ones_own_memory_is_taken_when_all_is_quiet(
+    started, tmp_path
+) -> None:
+    (tmp_path / "initrd").write_bytes(b"my own")
+    folder = started("own-init", initrd=tmp_path / "initrd", busybox=None)
+    assert "vmcore.kernel" not in _names(folder)
+    meta = json.loads((folder / "meta.json").read_text())
+    assert meta["crash"] == "the initial RAM disk's own"
+    assert "does not copy it" in meta["no vmcore.kernel"]
+    with phypan.open(folder):
+        pass
+
+
 def test_plain_leaves_qemus_own_dumps(started) -> None:
     folder = started("panic", mode="plain")
     assert _names(folder) == {
