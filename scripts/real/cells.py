@@ -24,6 +24,7 @@ class Cell:
     kernel  a piece of the workshop
     how     who preserves memory: "qemu", "model" (the platform model's hypervisor), or nobody
             ("plain": QEMU's dump-guest-memory)
+    qemu    the piece that QEMU is
     reason  why it cannot be, if it cannot
     """
 
@@ -33,6 +34,7 @@ class Cell:
     how: str = "qemu"
     cpu: str = ""
     cpus: int = 2
+    qemu: str = "qemu"
     reason: str = ""
 
     @property
@@ -42,6 +44,7 @@ class Cell:
         words += [self.cpu.lower()] if self.cpu else []
         words += [f"{self.cpus}cpus"] if self.cpus != 2 else []
         words += [self.how] if self.how != "qemu" else []
+        words += ["old"] if self.qemu != "qemu" else []
         return "-".join(words)
 
     @property
@@ -76,6 +79,8 @@ def cells() -> Iterator[Cell]:
     for mmu in MMUS:
         yield Cell("6.12-le64k", mmu, "sysrq", cpus=1)
         yield Cell("6.12-le64k", mmu, "soft-lockup", cpus=4)
+        cpu = "" if mmu == "hash" else "POWER9"  # what the old QEMU has for radix
+        yield Cell("6.12-le64k", mmu, "null", how="model", cpu=cpu, qemu="qemu-old")
     for kernel, mmu, crash in product(DEBIANS, MMUS, BASE):
         yield Cell(kernel, mmu, crash, how="model")
     for kernel, mmu in product(DEBIANS, MMUS):

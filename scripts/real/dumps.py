@@ -39,7 +39,7 @@ def vmlinux(shop: Workshop, cell: Cell) -> Path | None:
 def get(shop: Workshop, cell: Cell, report: Callable[[str], None] | None = None) -> Path:
     """The dump directory, made if it is not there or was made from something else."""
     kernel, module = shop.get(cell.kernel), shop.get(f"{cell.kernel}-module")
-    busybox, qemu = shop.get(cell.busybox), shop.get("qemu")
+    busybox, qemu = shop.get(cell.busybox), shop.get(cell.qemu)
     key = _key(shop, cell)
     directory = path(shop, cell)
     if _made(directory).get("key") == key:
@@ -81,7 +81,7 @@ def _made(directory: Path) -> dict[str, str]:
 def _key(shop: Workshop, cell: Cell) -> str:
     """Changes when what the guest is made of does."""
     digest = hashlib.sha256(repr(cell).encode())
-    for name in (cell.kernel, f"{cell.kernel}-module", cell.busybox, "qemu"):
+    for name in (cell.kernel, f"{cell.kernel}-module", cell.busybox, cell.qemu):
         digest.update(json.dumps(shop.known(name), sort_keys=True).encode())
     for file in _GUEST_FILES:
         digest.update(file.read_bytes())

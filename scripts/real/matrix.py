@@ -67,10 +67,10 @@ def _chosen(patterns: list[str]) -> list[Cell]:
 
 def _pieces(shop: Workshop, chosen: list[Cell]) -> None:
     """Get what the cells and their checks need, one after the other."""
-    names = {"qemu", "makedumpfile"}
+    names = {"makedumpfile"}
     for cell in chosen:
         if not cell.reason:
-            names |= {cell.kernel, f"{cell.kernel}-module", cell.busybox}
+            names |= {cell.qemu, cell.kernel, f"{cell.kernel}-module", cell.busybox}
             names |= {"crash-be" if cell.byte_order == "big" else "crash-le"}
             if (
                 f"{cell.kernel}-debug" in shop.pieces

@@ -66,8 +66,9 @@ def _kernels(shop: Workshop) -> list[str]:
         else:
             source = f"Debian {kernel.suite}, {kernel.package} {known.get('package', '?')}"
         lines.append(f"| {kernel.name} | {known.get('release', 'not there')} | {source} |")
-    qemu = shop.known("qemu").get("version", "?")
-    return [*lines, "", f"{qemu}. All guests are emulated (TCG) pseries machines."]
+    new, old = (shop.known(name).get("version", "?") for name in ("qemu", "qemu-old"))
+    lines += ["", f"{new}; where it says that QEMU is too old, {old}."]
+    return [*lines, "All guests are emulated (TCG) pseries machines."]
 
 
 def _checks() -> list[str]:
@@ -93,7 +94,8 @@ def _cells(results: Sequence[Result]) -> list[str]:
                 mark += f" {reasons.setdefault(why, len(reasons) + 1)}"
             marks.append(mark)
         cpu = cell.cpu or {"hash": "POWER8", "radix": "POWER10"}[cell.mmu]
-        told = [cell.kernel, cell.mmu, cpu, str(cell.cpus), cell.crash, _BY[cell.how]]
+        by = _BY[cell.how] + (", QEMU being too old" if cell.qemu != "qemu" else "")
+        told = [cell.kernel, cell.mmu, cpu, str(cell.cpus), cell.crash, by]
         lines.append(_row([*told, *marks]))
     lines += ["", "n/a: says nothing here, for the reason of this number.", ""]
     return [*lines, *(f"{number}. {why}" for why, number in reasons.items())]

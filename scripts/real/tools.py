@@ -34,13 +34,23 @@ def _first_line(*words: object) -> str:
 
 def qemu(shop: Workshop, folder: Path) -> dict[str, str]:
     """QEMU, new enough to preserve memory, with all its libraries."""
-    archive = shop.archive("native", "trixie", "trixie-backports")
+    return _qemu(shop, folder, "trixie", "trixie-backports")
+
+
+def qemu_old(shop: Workshop, folder: Path) -> dict[str, str]:
+    """QEMU that preserves nothing: the model has to."""
+    return _qemu(shop, folder, _STABLE)
+
+
+def _qemu(shop: Workshop, folder: Path, *suites: str) -> dict[str, str]:
+    archive = shop.archive("native", *suites)
     debian.unpack(archive.fetch_all("qemu-system-ppc", "qemu-system-data"), folder / "root")
     (loader,) = (path.name for path in (folder / "root/lib64").glob("ld-linux*"))
     (library,) = (path.name for path in (folder / "root/usr/lib").glob("*-linux-gnu"))
     _script(
         folder / "qemu-system-ppc64",
-        f'r=$here/root\nexec "$r/lib64/{loader}" --library-path "$r/usr/lib/{library}" '
+        f"r=$here/root\np=$r/usr/lib/{library}:$r/lib/{library}\n"
+        f'exec "$r/lib64/{loader}" --library-path "$p" '
         '"$r/usr/bin/qemu-system-ppc64" -L "$r/usr/share/qemu" "$@"',
     )
     return {"version": _first_line(folder / "qemu-system-ppc64", "--version")}
@@ -170,6 +180,7 @@ def _without_manual(source: Path) -> None:
 
 PIECES = (
     Piece("qemu", "QEMU of trixie-backports", qemu),
+    Piece("qemu-old", "QEMU of bookworm", qemu_old),
     Piece("busybox-le", "static busybox, little-endian", busybox_le),
     Piece(
         "busybox-be", "static busybox, big-endian", busybox_be,

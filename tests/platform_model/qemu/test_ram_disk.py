@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from phypan.errors import InputError, Unsupported
-from phypan.platform.qemu import crashes, ram_disk
+from phypan.platform.qemu import crashes, ram_disk, simulate
 
 
 def elf(order: str, kind: int = 2, machine: int = 21) -> bytes:
@@ -79,6 +80,17 @@ def test_every_crash_of_the_module_is_in_the_module() -> None:
     assert named
     for name in named:
         assert f'{{ "{name}", phypan_' in source
+
+
+def test_the_documents_name_every_crash_and_no_other() -> None:
+    page = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "crash-a-real-kernel.md"
+    rows = re.findall(r"^\| `([a-z-]+)` \| .* \| (yes)? ?\|$", page.read_text(), re.MULTILINE)
+    assert dict(rows) == {
+        name: "yes" if crash.module else "" for name, crash in crashes.CRASHES.items()
+    }
+    told = re.search(r"crash +how: (.*?)\n +mode", simulate.__doc__ or "", re.DOTALL)
+    assert told
+    assert re.findall(r"[a-z-]+", told[1]) == list(crashes.CRASHES)
 
 
 def test_a_crash_that_nobody_knows_is_refused() -> None:
