@@ -28,9 +28,7 @@ MODULE = ROOT / "phypan" / "platform" / "qemu" / "guest" / "module"
 MODULE_FILES = tuple(MODULE / name for name in ("phypan_crash.c", "Makefile"))
 LE, BE = "powerpc64le-linux-gnu-", "powerpc64-linux-gnu-"
 _BUILD = ("make", "bc", "bison", "flex", "pahole", "xz")
-_WANTED = """
-    loop dummy veth ext4 overlay virtio virtio_ring virtio_pci_legacy_dev virtio_pci_modern_dev
-    virtio_pci virtio_blk"""
+_WANTED = "loop dummy veth crc32c_generic ext4 overlay virtio_pci virtio_blk".split()
 
 
 @dataclass(frozen=True)
@@ -170,7 +168,7 @@ class Debians:
     def pieces(self) -> Iterator[Piece]:
         """The kernel, its module, and the kernel with DWARF."""
         what = f"{self.package} of {self.suite}"
-        yield Piece(self.name, f"kernel: {what}", self.make, programs=("dpkg", "xz"))
+        yield Piece(self.name, f"kernel: {what}", self.make, programs=("dpkg", "xz", "modinfo"))
         yield Piece(
             f"{self.name}-module", f"phypan_crash for {self.name}", self.make_module,
             (self.name,), MODULE_FILES, ("make", f"{LE}gcc"),
@@ -263,14 +261,26 @@ def _with_its_libc(program: Path, libc: Path) -> None:
 def _modules(tree: Path, into: Path) -> None:
     """Modules that the guest can use, uncompressed, and in which order they are loaded."""
     into.mkdir()
-    order = []
-    for name in _WANTED.split():
-        for file in tree.rglob(f"{name}.ko*"):
-            command("cp", file, into)
-            if file.suffix == ".xz":
-                command("xz", "-d", into / file.name)
-            order.append(f"{name}.ko\n")
-    (into / "order").write_text("".join(order))
+    there = {file.name.split(".ko")[0].replace("-", "_"): file for file in tree.rglob("*.ko*")}
+    order: list[str] = []
+    for name in _WANTED:
+        _with_what_it_needs(name, there, order)
+    for name in order:
+        command("cp", there[name], into)
+        if there[name].suffix == ".xz":
+            command("xz", "-d", into / there[name].name)
+        (into / there[name].name.removesuffix(".xz")).rename(into / f"{name}.ko")
+    (into / "order").write_text("".join(f"{name}.ko\n" for name in order))
+
+
+def _with_what_it_needs(name: str, there: dict[str, Path], order: list[str]) -> None:
+    """Put a module behind what it depends on. What is not there is built in, or not at all."""
+    if name in order or name not in there:
+        return
+    needs = debian.output(["modinfo", "-F", "depends", str(there[name])]).strip()
+    for need in filter(None, needs.split(",")):
+        _with_what_it_needs(need.replace("-", "_"), there, order)
+    order.append(name)
 
 
 @dataclass(frozen=True)

@@ -157,6 +157,7 @@ PACKAGES = {  # program -> Debian's package, where the names differ
     "dpkg-source": "dpkg-dev",
     "makeinfo": "texinfo",
     "xz": "xz-utils",
+    "modinfo": "kmod",
     "g++": "build-essential",
 }
 
