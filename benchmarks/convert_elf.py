@@ -1,8 +1,8 @@
 """Converting a RAM image of 1.25 GiB to ELF, next to `cp --sparse=always` of the same file.
 
 Whole processes, start-up included, in turn; phypan makes its file durable before it names it, and
-cp is followed by `sync FILE` for that. Three fillings: as a real one is (a tenth in use), half in use, and all
-of it. Then peak memory, for that size and for a sparse image of 64 GiB.
+cp is followed by `sync FILE` for that. Three fillings: a tenth in use as in a real one, half of it,
+and all. Then peak memory, for that size and for a sparse image of 64 GiB.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import random
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import phypan
@@ -38,9 +39,9 @@ def main() -> None:
         for share in (0.1, 0.5, 1.0):
             folder = make(Path(scratch) / f"crashed-{share}", share)
             print(f"convert to ELF, {share:.0%} in use, against cp --sparse=always and sync")
-            alternate(lambda: convert(folder), lambda: copy(folder))
+            alternate(partial(convert, folder), partial(copy, folder))
             print("the same against cp alone, which leaves it to the kernel to write later")
-            alternate(lambda: convert(folder), lambda: copy(folder, durable=False))
+            alternate(partial(convert, folder), partial(copy, folder, durable=False))
         _, used = command([*PHYPAN, "convert", "-f", folder, folder / "vmcore"])
         print(f"peak memory, 1.25 GiB in use: {used / 1024:.0f} MiB")
         folder = make(Path(scratch) / "large", 0.1, memory="64G")

@@ -19,17 +19,19 @@ __version__: str
 if TYPE_CHECKING:
     from phypan import formats as formats
     from phypan import identify as identify
+    from phypan import linux as linux
     from phypan.api import analyses as analyses
     from phypan.api import convert as convert
     from phypan.api import guests as guests
+    from phypan.api import list_plugins as list_plugins
     from phypan.api import mount as mount
     from phypan.api import open as open
-    from phypan.api import plugins as plugins
     from phypan.api import render as render
     from phypan.api import run as run
     from phypan.api import simulate as simulate
     from phypan.api import writers as writers
     from phypan.assemble import from_ram as from_ram
+    from phypan.cells import cell as cell
     from phypan.diagnosis import doctor as doctor
     from phypan.dump import Cpu as Cpu
     from phypan.dump import Dump as Dump
@@ -42,13 +44,19 @@ if TYPE_CHECKING:
     from phypan.errors import PhypanError as PhypanError
     from phypan.errors import PluginError as PluginError
     from phypan.errors import Problem as Problem
+    from phypan.errors import TranslationFault as TranslationFault
     from phypan.errors import Unsupported as Unsupported
+    from phypan.errors import printable as printable
+    from phypan.from_notes import CoreNotes as CoreNotes
+    from phypan.from_notes import dump_from_notes as dump_from_notes
+    from phypan.from_notes import read_core_notes as read_core_notes
     from phypan.hooks import Analysis as Analysis
     from phypan.hooks import Input as Input
     from phypan.hooks import Renderer as Renderer
     from phypan.hooks import Source as Source
     from phypan.hooks import Writer as Writer
     from phypan.hooks import hookimpl as hookimpl
+    from phypan.memory import EVERYWHERE as EVERYWHERE
     from phypan.memory import Extent as Extent
     from phypan.memory import Hole as Hole
     from phypan.memory import Memory as Memory
@@ -57,32 +65,52 @@ if TYPE_CHECKING:
     from phypan.regions import read_regions as read_regions
     from phypan.rows import Address as Address
     from phypan.rows import Bytes as Bytes
+    from phypan.rows import Column as Column
     from phypan.rows import Hex as Hex
     from phypan.rows import Pages as Pages
     from phypan.rows import Rows as Rows
     from phypan.rows import Show as Show
+    from phypan.selection import select as select
     from phypan.sinks import Output as Output
     from phypan.sinks import Progress as Progress
+    from phypan.spaces.batch import Batch as Batch
+    from phypan.spaces.hashtable import HashTable as HashTable
+    from phypan.spaces.mapping import Spaces as Spaces
+    from phypan.spaces.space import MappedRange as MappedRange
+    from phypan.spaces.space import Protection as Protection
+    from phypan.spaces.space import Space as Space
+    from phypan.spaces.space import Step as Step
+    from phypan.spaces.space import Translation as Translation
     from phypan.stores import BytesStore as BytesStore
     from phypan.stores import FileStore as FileStore
     from phypan.stores import Store as Store
+    from phypan.to_notes import NoteRegisters as NoteRegisters
+    from phypan.to_notes import core_notes as core_notes
 
 _HOME = {
-    "api": "analyses convert guests mount open plugins render run simulate writers",
+    "api": "analyses convert guests list_plugins mount open render run simulate writers",
     "assemble": "from_ram",
+    "cells": "cell",
     "diagnosis": "doctor",
     "dump": "Cpu Dump cpus_from",
     "errors": "BadRecord GuestError InputError NotInDump OutputError PhypanError PluginError "
-    "Problem Unsupported",
+    "Problem TranslationFault Unsupported printable",
+    "from_notes": "CoreNotes dump_from_notes read_core_notes",
     "hooks": "Analysis Input Renderer Source Writer hookimpl",
-    "memory": "Extent Hole Memory PageState without_overlaps",
+    "memory": "EVERYWHERE Extent Hole Memory PageState without_overlaps",
     "regions": "read_regions",
-    "rows": "Address Bytes Hex Pages Rows Show",
+    "rows": "Address Bytes Column Hex Pages Rows Show",
+    "selection": "select",
     "sinks": "Output Progress",
+    "spaces.batch": "Batch",
+    "spaces.hashtable": "HashTable",
+    "spaces.mapping": "Spaces",
+    "spaces.space": "MappedRange Protection Space Step Translation",
     "stores": "BytesStore FileStore Store",
+    "to_notes": "NoteRegisters core_notes",
 }
 _PLACES = {name: module for module, names in _HOME.items() for name in names.split()}
-_MODULES = ("formats", "identify")
+_MODULES = ("formats", "identify", "linux")
 
 __all__ = sorted([*_PLACES, *_MODULES])  # noqa: PLE0605 - the names above, each in one place
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO, overload
 
 from phypan import manager
 from phypan.dump import Dump
-from phypan.errors import InputError, PluginError, Unsupported
+from phypan.errors import InputError, PluginError, Unsupported, os_errors
 from phypan.hooks import Analysis, Input, Writer
 from phypan.manager import PluginInfo, Registry
+from phypan.memory import MemoryStore
 from phypan.rows import Rows
 from phypan.sinks import FileOutput, Progress, no_progress
 from phypan.stores import FileStore, Store
@@ -44,7 +48,7 @@ def writers() -> Mapping[str, Writer]:
     return registry().writers
 
 
-def plugins() -> list[PluginInfo]:
+def list_plugins() -> list[PluginInfo]:
     """All plugins, with what each offers or why it was left out."""
     return list(registry().plugins)
 
@@ -54,19 +58,28 @@ def open(
     *,
     regions: Iterable[str | os.PathLike[str]] = (),
     source: str | None = None,
+    hpt: str | os.PathLike[str] | None = None,
+    symbols: Iterable[str | os.PathLike[str]] = (),
+    force: bool = False,
 ) -> Dump:
     """The Dump at `path`: a vmcore, a dump directory, a RAM image with `regions`.
 
     regions  files that describe what the firmware preserved: device tree, raw property, text
     source   the name of a source, to choose it instead of the surest one
+    hpt      an image of the hashed page table; or ADDRESS+SIZE, where it is in the dump's memory
+    symbols  files with debuginfo: the vmlinux of the crashed kernel, its modules
+    force    use a vmlinux of another build than the crashed one
 
     Raises PhypanError: InputError when it cannot be read or nobody knows it, BadRecord when it is
     damaged beyond use.
     """
     given = _input(Path(path), tuple(Path(region) for region in regions))
-    stores: list[Store] = [given.store] if given.store else []
+    given = replace(given, hpt=None if hpt is None else Path(hpt))
+    stores: list[Store] = []
     try:
         for _ in range(_MAX_ENVELOPES):
+            if given.store is not None and given.store not in stores:
+                stores.append(given.store)
             chosen = (
                 manager.named(registry().sources, source, "source")
                 if source
@@ -75,6 +88,9 @@ def open(
             opened = chosen.open(given)
             if isinstance(opened, Dump):
                 opened.stores = (*opened.stores, *stores)
+                opened.debuginfo, opened.force = tuple(map(Path, symbols)), force
+                if given.hpt is not None:
+                    _add_hpt(opened, given.hpt)
                 return opened
             if not isinstance(opened, Input):
                 raise PluginError(f"it opened a {type(opened).__name__}", where=chosen.name)
@@ -86,11 +102,31 @@ def open(
         raise
 
 
+_IN_MEMORY = re.compile(r"(0x[0-9a-f]+|\d+)\+(0x[0-9a-f]+|\d+)", re.IGNORECASE)
+
+
+def _add_hpt(dump: Dump, path: Path) -> None:
+    """Give `dump` its hashed page table: a file's, or one in its own memory."""
+    place = _IN_MEMORY.fullmatch(str(path))
+    if place is not None and not path.exists():
+        start, size = (int(number, 0) for number in place.groups())
+        dump.hpt = MemoryStore(dump.memory, start, size)
+    else:
+        dump.hpt = FileStore(path)
+        dump.stores = (*dump.stores, dump.hpt)
+
+
 def _input(path: Path, regions: tuple[Path, ...]) -> Input:
-    if path.is_dir():
+    if os.path.isdir(path):
+        with os_errors(InputError, path):
+            os.scandir(path).close()
         return Input(path, None, b"", regions)
     store = FileStore(path)
-    return Input(path, store, bytes(store.view(0, min(store.size, _HEAD))), regions)
+    try:
+        return Input(path, store, bytes(store.view(0, min(store.size, _HEAD))), regions)
+    except BaseException:
+        store.close()
+        raise
 
 
 def convert(
@@ -115,6 +151,9 @@ def convert(
         with open(dump) as opened:
             return convert(opened, target, format=format, force=force, progress=progress, **options)
     writer = manager.named(registry().writers, format, "format")
+    unknown = sorted(set(options) - set(inspect.signature(writer.write).parameters))
+    if unknown:
+        raise Unsupported(f"the format {format} has no option {', '.join(unknown)}")
     with FileOutput(target, force=force) as output:
         writer.write(dump, output, progress, **options)
     return output.path
@@ -193,14 +232,25 @@ def run(dump: Dump, analysis: str, **options: Any) -> Rows:
     Raises Unsupported, with the reason, when the dump lacks what the analysis needs.
     """
     chosen: Analysis = manager.named(registry().analyses, analysis, "analysis")
-    missing = [need for need in sorted(chosen.needs) if not getattr(dump, need, None)]
-    if missing:
-        raise Unsupported(
-            f"{analysis} needs {', '.join(missing)}, which this dump does not have",
-            where=dump.source,
-            hint="`phypan info` lists what is missing and why",
-        )
-    return Rows(chosen.name, chosen.row, _only(chosen, chosen.run(dump, **options)))
+    for need in sorted(chosen.needs):
+        if not getattr(dump, need, None):
+            raise _lacking(dump, analysis, need)
+    rows = _only(chosen, chosen.run(dump, **options))
+    return Rows(chosen.name, chosen.row, rows, text=chosen.text)
+
+
+_DEBUGINFO = "-s VMLINUX gives the kernel's debuginfo, and with it "
+_LACKING = {  # need -> (why it is not there, what helps)
+    "types": ("the kernel carries no BTF, and no debuginfo is here", _DEBUGINFO + "types"),
+    "symbols": ("no kallsyms are in the dump, and no debuginfo is here", _DEBUGINFO + "symbols"),
+}
+
+
+def _lacking(dump: Dump, analysis: str, need: str) -> Unsupported:
+    why, hint = _LACKING.get(
+        need, ("which this dump does not have", "`phypan info` lists what is missing and why")
+    )
+    return Unsupported(f"{analysis} needs {need}: {why}", where=dump.source, hint=hint)
 
 
 def _only(analysis: Analysis, rows: Iterable[Any]) -> Iterator[Any]:

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 import phypan
-from phypan.options import LateOptions, given, options_of
+from phypan.options import LateOptions, arguments_of, given, options_of
 
 _PATH = click.Path(path_type=Path)
 
@@ -55,33 +55,91 @@ def _source_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="What says where the firmware preserved memory: device tree, raw property, "
             "or the text of release_region. Several are checked against each other.",
         ),
+        click.option(
+            "--hpt",
+            metavar="FILE",
+            type=_PATH,
+            help="Image of the hashed page table; or ADDRESS+SIZE, where it is in the dump itself.",
+        ),
         click.argument("source", type=_PATH),
     ):
         command = decorate(command)
     return command
 
 
+def _kernel_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of commands that look into the kernel."""
+    for decorate in (
+        click.option("--force", is_flag=True, help="Use a vmlinux of another build."),
+        click.option(
+            "-s",
+            "--symbols",
+            metavar="FILE",
+            multiple=True,
+            type=_PATH,
+            help="The kernel's vmlinux with debuginfo, or a module's. Without it the symbols and "
+            "types in the dump are used.",
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
+def _row_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of commands that show rows."""
+    for decorate in (
+        click.option(
+            "--sort", default="", metavar="NAMES", help="Sort by columns; -NAME downwards."
+        ),
+        click.option(
+            "--filter",
+            "filters",
+            multiple=True,
+            metavar="CONDITION",
+            help="Show rows for which it holds: 'pid > 100', 'comm ~ ^kworker'.",
+        ),
+        click.option("--columns", default="", metavar="NAMES", help="Show these, in this order."),
+        click.option(
+            "-r", "--render", default="table", show_default=True, help="How: table, json, ..."
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def _analysis_command(analysis: phypan.Analysis) -> click.Command:
-    """The command of an analysis: its options are those of its function."""
+    """The command of an analysis: its arguments and options are those of its function."""
 
     @_source_options
-    @click.option(
-        "-r", "--render", default="table", show_default=True, help="How: table, json, ..."
-    )
+    @_kernel_options
+    @_row_options
     def run(
         source: Path,
         regions: tuple[Path, ...],
         source_name: str | None,
         render: str,
+        columns: str,
+        filters: tuple[str, ...],
+        sort: str,
         **options: Any,
     ) -> None:
-        with phypan.open(source, regions=regions, source=source_name) as dump:
+        kernel = {name: options.pop(name) for name in ("hpt", "symbols", "force")}
+        with phypan.open(source, regions=regions, source=source_name, **kernel) as dump:
+            known = len(dump.problems)
             rows = phypan.run(dump, analysis.name, **options)
+            rows = phypan.select(rows, names=_names(columns), filters=filters, sort=_names(sort))
             phypan.render(rows, dump, renderer=render)
+            for problem in dump.problems[known:]:
+                click.echo(f"phypan: problem: {phypan.printable(str(problem))}", err=True)
 
-    make = click.command(
-        analysis.name, cls=LateOptions, help=analysis.help, late=lambda: options_of(analysis.run)
-    )
+    def late() -> list[click.Parameter]:
+        return [*arguments_of(analysis.run), *options_of(analysis.run)]
+
+    make = click.command(analysis.name, cls=LateOptions, help=analysis.help, late=late)
     return make(run)
 
 
@@ -97,6 +155,7 @@ def convert(
     source: Path,
     regions: tuple[Path, ...],
     source_name: str | None,
+    hpt: Path | None,
     target: Path,
     format_name: str,
     force: bool,
@@ -185,7 +244,7 @@ def doctor(source: Path, regions: tuple[Path, ...], source_name: str | None) -> 
 @cli.command()
 def plugins() -> None:
     """List the plugins, what each offers, and why some are left out."""
-    for plugin in phypan.plugins():
+    for plugin in phypan.list_plugins():
         click.echo(f"{plugin.name} ({plugin.origin})")
         for offer in plugin.offers:
             click.echo(f"    {offer}")
@@ -196,7 +255,7 @@ def plugins() -> None:
 def main() -> int:
     """Run the command line; the exit code."""
     try:
-        cli.main(standalone_mode=False)
+        code = cli.main(standalone_mode=False)
     except click.exceptions.Abort:
         click.echo("phypan: stopped", err=True)
         return 1
@@ -206,6 +265,6 @@ def main() -> int:
     except phypan.PhypanError as error:
         click.echo(f"phypan: {error}", err=True)
         if error.hint:
-            click.echo(f"hint: {error.hint}", err=True)
+            click.echo(f"hint: {phypan.printable(error.hint)}", err=True)
         return error.exit_code
-    return 0
+    return code if isinstance(code, int) else 0

@@ -21,7 +21,7 @@ from phypan import api
 from phypan.formats import ppc_notes
 from phypan.formats.kernel_dump import Status
 
-_LIBRARIES = "numpy numba drgn construct pluggy fdt pyelftools".split()
+_LIBRARIES = "numpy numba drgn construct pluggy pyelftools".split()
 _DUMP_FILES = """
     ram boot2.dtb ibm,kernel-dump release_region fadump_region hpt registers.json vmcore
     vmcore.kernel console.log meta.json""".split()
@@ -115,7 +115,7 @@ def _versions() -> Lines:
             yield f"{name} {version(name)}"
         except PackageNotFoundError:
             yield f"{name}: not there"
-    for plugin in api.plugins():
+    for plugin in api.list_plugins():
         if plugin.origin != "built in":
             why = f", left out: {plugin.failure}" if plugin.failure else ""
             yield f"plugin {plugin.name} of {plugin.origin}{why}"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -15,12 +18,17 @@ from phypan.memory import Memory
 from phypan.stores import Store
 
 if TYPE_CHECKING:  # their declarations take time to import, and the command line must start fast
+    import drgn
+
     from phypan.formats._records import ByteOrder
     from phypan.formats.elfcore import Note
     from phypan.formats.fadump import CrashInfo
     from phypan.formats.hptesave import HpteSaveArea
     from phypan.formats.kernel_dump import KernelDump
     from phypan.formats.regsave import CpuState
+    from phypan.linux.kernel import Kernel
+    from phypan.linux.symbols import Symbols
+    from phypan.spaces.mapping import Spaces
 
 Registers = Literal["os", "firmware"]
 _MEMBER_OF = pt_regs.FROM_FIRMWARE
@@ -93,6 +101,9 @@ class Dump:
     notes        notes of a core file that belong to no CPU and that phypan does not read
     raw          areas as they were preserved, by the type of phypan's note that holds them
     problems     all that is inconsistent or missing
+    hpt          an image of the hashed page table, as the hypervisor had it; None without one
+    debuginfo    files with debuginfo that the user gave
+    force        whether to use a vmlinux of another build
     """
 
     source: str
@@ -110,6 +121,41 @@ class Dump:
     raw: Mapping[int, bytes] = field(default_factory=lambda: MappingProxyType({}))
     problems: list[Problem] = field(default_factory=list)
     stores: Iterable[Store] = ()
+    hpt: Store | None = None
+    debuginfo: tuple[Path, ...] = ()
+    force: bool = False
+
+    @cached_property
+    def spaces(self) -> Spaces:
+        """Its address spaces by name: spaces["kernel"].translate(address)."""
+        from phypan.spaces.mapping import Spaces
+
+        return Spaces(self)
+
+    @cached_property
+    def kernel(self) -> Kernel:
+        """The crashed kernel: its symbols, types and debuginfo."""
+        from phypan.linux.kernel import Kernel
+
+        return Kernel(self)
+
+    @property
+    def program(self) -> drgn.Program:
+        """The crashed kernel for drgn: dump.program["init_task"].comm.
+
+        Raises Unsupported where drgn is not installed, or the dump does not tell enough.
+        """
+        return self.kernel.program
+
+    @property
+    def symbols(self) -> Symbols:
+        """Names of addresses; empty where neither the dump nor debuginfo has any."""
+        return self.kernel.symbols
+
+    @property
+    def types(self) -> str | None:
+        """Where `program` has its types from: "BTF" in the dump, or "DWARF"; None: from nowhere."""
+        return self.kernel.types
 
     @property
     def crashing_cpu(self) -> Cpu | None:
@@ -118,8 +164,9 @@ class Dump:
 
     def close(self) -> None:
         """Close the files behind it."""
-        for store in self.stores:
-            store.close()
+        with ExitStack() as stack:
+            for store in self.stores:
+                stack.callback(store.close)
 
     def __enter__(self) -> Self:
         return self
@@ -135,10 +182,10 @@ def cpus_from(
     crashing = info.crashing_cpu if info else None
     online = info.online if info else None
     cpus: dict[int, Cpu] = {}
-    problems: list[Problem] = []
+    twice: set[int] = set()
     for state in states:
         if state.number in cpus:
-            problems.append(Problem("saved twice", f"CPU {state.number}", "the first was used"))
+            twice.add(state.number)
             continue
         own = info is not None and state.number == crashing
         cpus[state.number] = Cpu(
@@ -148,13 +195,25 @@ def cpus_from(
             crashing=own,
             online=online is None or state.number in online,
         )
+    problems = [Problem("saved twice", cpu_list(twice), "the first was used")] if twice else []
     lost = set(online or ()) - cpus.keys() if cpus else set()
     if info is not None and crashing is not None and crashing not in cpus:
         cpus[crashing] = Cpu(crashing, kernel=info.regs, crashing=True)
         where, meaning = f"CPU {crashing}, which crashed", "it has the kernel's registers only"
         problems.append(Problem("not in the register save area", where, meaning))
-    problems += [
-        Problem("not in the register save area", f"CPU {number}", "its registers are lost")
-        for number in sorted(lost - {crashing})
-    ]
+    if lost := lost - {crashing}:
+        what, meaning = "not in the register save area", "what their registers held is lost"
+        problems.append(Problem(what, cpu_list(lost), meaning))
     return [cpus[number] for number in sorted(cpus)], problems
+
+
+def cpu_list(numbers: Iterable[int]) -> str:
+    """CPU numbers in words, as Linux writes lists of CPUs: "CPU 3", "CPUs 0-2,5"."""
+    runs: list[tuple[int, int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    text = ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs[:32])
+    return f"CPU{'s' if len(runs) > 1 or '-' in text else ''} {text}{',...' if runs[32:] else ''}"

@@ -3,6 +3,7 @@
 PhypanError            one line and a hint; exit code 1
   BadRecord            bytes that do not follow their declaration
   NotInDump            memory that the dump does not hold, with the reason
+  TranslationFault     an effective address that maps nothing, with the reason
   InputError           an input that cannot be read, or that no source knows
   OutputError          an output that cannot be written
   PluginError          a plugin that broke its contract
@@ -13,10 +14,22 @@ Problem                what was worked around, reported beside the result
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+
+def printable(text: str) -> str:
+    """`text` with everything that could move a cursor or hide something made visible.
+
+    What a dump holds may end up in a message: names, paths, what another tool wrote.
+    """
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
 
 
 class PhypanError(Exception):
@@ -29,7 +42,7 @@ class PhypanError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
-        super().__init__(f"{where}: {what}" if where else what)
+        super().__init__(printable(f"{where}: {what}" if where else what))
         self.what, self.where, self.hint = what, where, hint
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -60,6 +73,18 @@ class NotInDump(PhypanError, LookupError):
     def __init__(self, address: int, state: str, why: str, *, hint: str | None = None) -> None:
         super().__init__(f"{state}: {why}", where=f"physical address {address:#x}", hint=hint)
         self.address, self.state = address, state
+
+
+class TranslationFault(PhypanError, LookupError):
+    """An effective address that translates to nothing.
+
+    address  the effective address
+    fault    why, in words
+    """
+
+    def __init__(self, address: int, fault: str, *, hint: str | None = None) -> None:
+        super().__init__(fault, where=f"effective address {address:#x}", hint=hint)
+        self.address, self.fault = address, fault
 
 
 class InputError(PhypanError):
@@ -98,23 +123,38 @@ class Problem:
     meaning: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}; {self.meaning}"
+        return printable(f"{self.where}: {self.what}; {self.meaning}")
 
 
-HINTS = {
-    "FileNotFoundError": "check the path",
-    "PermissionError": "dumps are readable by their owner only: run as that user or as root",
-    "IsADirectoryError": "name the file inside, or a directory that phypan simulate wrote",
+_FULL = "free some space or write to another file system; the unfinished file was kept"
+_HINTS: Mapping[type[PhypanError], Mapping[int, str]] = {
+    InputError: {
+        errno.ENOENT: "check the path",
+        errno.EACCES: "dumps are readable by their owner only: run as that user or as root",
+        errno.EISDIR: "name the file inside, or a directory that phypan simulate wrote",
+    },
+    OutputError: {
+        errno.ENOENT: "make the directory first",
+        errno.EACCES: "choose a directory that you may write to",
+        errno.EROFS: "choose another file system",
+        errno.ENOSPC: _FULL,
+        errno.EDQUOT: _FULL,
+        errno.EFBIG: "the file size is limited, see `ulimit -f`; the unfinished file was kept",
+    },
 }
 
 
 @contextmanager
-def os_errors(kind: type[PhypanError], path: str | os.PathLike[str]) -> Iterator[None]:
+def os_errors(
+    kind: type[InputError] | type[OutputError], path: str | os.PathLike[str]
+) -> Iterator[None]:
     """Turn an OSError about `path` into `kind`, with a hint where there is a usual remedy."""
     try:
         yield
     except OSError as error:
-        hint = HINTS.get(type(error).__name__)
-        if error.errno is not None and os.strerror(error.errno) == "No space left on device":
-            hint = "free some space or write to another file system; the unfinished file was kept"
-        raise kind(error.strerror or str(error), where=os.fspath(path), hint=hint) from error
+        hint = _HINTS[kind].get(error.errno or 0)
+        raise kind(error.strerror or str(error), where=os.fsdecode(path), hint=hint) from error
+    except ValueError as error:  # "embedded null byte"
+        if isinstance(error, PhypanError):
+            raise
+        raise kind(str(error), where=repr(os.fsdecode(path))) from error

@@ -32,12 +32,15 @@ class Input:
     store    its bytes; None when it is a directory
     head     the first 4096 bytes, fewer if there are no more; empty for a directory
     regions  files that describe a firmware-assisted dump (--regions)
+    hpt      an image of the hashed page table, or where it is in memory (--hpt); whoever opens the
+             dump takes care of it
     """
 
     path: Path
     store: Store | None
     head: bytes = b""
     regions: tuple[Path, ...] = ()
+    hpt: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -80,16 +83,21 @@ class Analysis:
 
     run    called with the Dump, and by keyword with its options, as a Writer is. It yields rows;
            it prints nothing and opens no files. Its name is the command's, and the first line of
-           its docstring is the command's help
+           its docstring is the command's help. Parameters between the Dump and the keyword-only
+           ones are the command's arguments: a tuple takes any number of them
     row    the frozen dataclass that it yields (see phypan.rows)
-    needs  names of attributes of Dump that must not be empty: "cpus", "vmcoreinfo", "hptesave".
-           Where one is, the answer is a reason instead of rows
+    needs  names of attributes of Dump that must not be empty: "cpus", "vmcoreinfo", "hptesave",
+           "symbols", "types" (which is dump.program with types in it). Where one is, the answer
+           is a reason instead of rows
+    text   gives the lines that people are used to see for the rows; None: they see a table. What
+           comes from a dump may stand in it as it is: it is escaped when it is shown
     """
 
     run: Callable[..., Iterable[Any]]
     row: type
     needs: frozenset[str] = field(default_factory=frozenset)
     name: str = ""
+    text: Callable[[Iterable[Any]], Iterable[str]] | None = None
 
     def __post_init__(self) -> None:
         if not self.name:

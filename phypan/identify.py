@@ -19,18 +19,19 @@ _MSR_IR_DR = 0x30  # the MMU was on: such a CPU ran the kernel or a process, not
 def find_vmcoreinfo(memory: Memory) -> tuple[Vmcoreinfo | None, ByteOrder | None]:
     """(the VMCOREINFO in `memory`, the byte order of the note it stands in, if it does).
 
-    Of several the one of a crash counts before others, and the longest before shorter ones.
+    Of several the one of the latest crash counts before others, and the longest before shorter
+    ones; of Linux's two copies the one in a note.
     """
     best: Vmcoreinfo | None = None
-    rank = (-1, -1)
+    rank = (-1, -1, False)
     order: ByteOrder | None = None
     for address in memory.find(vmcoreinfo.START, 0, min(memory.end, _SEARCHED)):
         info = vmcoreinfo.read(_from(memory, address))
         if not vmcoreinfo.plausible(info):
             continue
-        order = vmcoreinfo.note_order(_before(memory, address)) or order
-        if (new := (info.crash_time or 0, len(info.text))) > rank:
-            best, rank = info, new
+        told = vmcoreinfo.note_order(_before(memory, address))
+        if (new := (info.crash_time or 0, len(info.text), told is not None)) > rank:
+            best, rank, order = info, new, told
     return best, order
 
 

@@ -6,8 +6,10 @@ A stranger's plugin that fails must not stop the rescue of a dump: it is left ou
 from __future__ import annotations
 
 import importlib
+import re
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,15 +20,19 @@ from typing import Any
 import pluggy
 
 from phypan import hooks
-from phypan.errors import InputError, PhypanError, PluginError, Unsupported
+from phypan.errors import InputError, PluginError, Unsupported, printable
 from phypan.hooks import Analysis, Renderer, Source, Writer
 
 GROUP = "phypan"
 _BUILT_IN: Mapping[str, tuple[str, ...]] = {
     "sources": ("ram", "directory", "elf"),
     "writers": ("elf",),
-    "analyses": ("info",),
-    "renderers": ("table", "json"),
+    "analyses": (
+        *("info", "sys", "triage", "dmesg", "ps", "bt", "modules", "cpus"),
+        *("memory", "slab", "mounts", "files", "runqueue", "irq", "timers", "net", "sockets"),
+        *("vtop", "ptov", "maps", "hpt", "hptesave"),
+    ),
+    "renderers": ("table", "json", "jsonl", "csv", "markdown", "html"),
 }
 _KINDS: Mapping[str, type] = {
     "sources": Source,
@@ -35,6 +41,9 @@ _KINDS: Mapping[str, type] = {
     "renderers": Renderer,
 }
 PATIENCE = 10  # seconds that a stranger's plugin may take to be imported and to register
+# Commands that are no analyses: a stranger's of such a name could never be called.
+RESERVED = frozenset({"convert", "demo", "plugins", "simulate"})
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
 @dataclass(frozen=True)
@@ -108,62 +117,80 @@ class Registry:
         try:
             with _patience(PATIENCE):
                 self._add(point.load(), point.name, origin)
-        except Exception as error:  # noqa: BLE001 - it is a stranger's, and it is reported
-            if self._manager.has_plugin(point.name):
-                self._manager.unregister(name=point.name)
-            reason = f"{type(error).__name__}: {error}"
+        except (Exception, SystemExit, _TooLong) as error:  # noqa: BLE001 - it is reported
+            reason = printable(f"{type(error).__name__.lstrip('_')}: {error}")
             self._plugins.append(PluginInfo(point.name, origin, failure=reason))
 
     def _add(self, module: Any, name: str, origin: str) -> None:
         """Register `module` and take what it offers, all of it or nothing."""
-        self._manager.register(module, name)
-        self._manager.check_pending()
-        offered = [
-            (kind, item)
-            for kind in _KINDS
-            for implementation in getattr(self._manager.hook, f"phypan_{kind}").get_hookimpls()
-            if implementation.plugin is module
-            for item in _checked(implementation, kind)
-        ]
-        for kind, item in offered:
-            if kind not in self._shelves:
-                self._load(kind)
-            if item.name in self._shelves[kind]:
-                raise PluginError(f"the name {item.name!r} is taken among the {kind}", where=name)
-        for kind, item in offered:
+        self._manager.register(module, f"{name} of {origin}")  # two may have one name
+        try:
+            self._manager.check_pending()
+            offered = self._offered(module, name)
+        except BaseException:
+            self._manager.unregister(module)
+            raise
+        for (kind, _), item in offered.items():
             self._shelves[kind][item.name] = item
-        offers = tuple(f"{type(item).__name__.lower()} {item.name}" for _, item in offered)
+        offers = tuple(f"{_KINDS[kind].__name__.lower()} {item}" for kind, item in offered)
         self._plugins.append(PluginInfo(name, origin, offers))
+
+    def _offered(self, module: Any, name: str) -> dict[tuple[str, str], Any]:
+        """What `module` offers by kind and name, if nothing of it has a name that it cannot."""
+        offered: dict[tuple[str, str], Any] = {}
+        for kind in _KINDS:
+            for implementation in getattr(self._manager.hook, f"phypan_{kind}").get_hookimpls():
+                if implementation.plugin is not module:
+                    continue
+                for item in _checked(implementation, kind):
+                    if kind not in self._shelves:
+                        self._load(kind)
+                    taken = item.name in self._shelves[kind] or (kind, item.name) in offered
+                    if taken or (kind == "analyses" and item.name in RESERVED):
+                        what = f"the name {item.name!r} is taken among the {kind}"
+                        raise PluginError(what, where=name)
+                    offered[kind, item.name] = item
+        return offered
 
 
 def _checked(implementation: pluggy.HookImpl, kind: str) -> list[Any]:
     items: list[Any] = list(implementation.function())  # type: ignore[call-overload]
+    expected: Any = _KINDS[kind]
     for item in items:
-        if not isinstance(item, _KINDS[kind]):
-            raise PluginError(
-                f"phypan_{kind} returned {type(item).__name__}, not {_KINDS[kind].__name__}",
-                where=implementation.plugin_name,
-            )
+        if not isinstance(item, expected):
+            what = f"phypan_{kind} returned {type(item).__name__}, not {_KINDS[kind].__name__}"
+            raise PluginError(what, where=implementation.plugin_name)
+        if not isinstance(item.name, str) or not _NAME.fullmatch(item.name):
+            what = f"phypan_{kind} returned the name {item.name!r}, which is not one word"
+            raise PluginError(what, where=implementation.plugin_name)
     return items
 
 
+class _TooLong(BaseException):
+    """Not an Exception, which a loop may catch and go on."""
+
+
 @contextmanager
-def _patience(seconds: int) -> Iterator[None]:
+def _patience(seconds: float) -> Iterator[None]:
     """Interrupt what takes longer, where that is possible: in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def too_long(number: int, frame: FrameType | None) -> None:
-        raise PluginError(f"it did not register within {seconds} seconds")
+        raise _TooLong(f"it did not register within {seconds} seconds")
 
     before = signal.signal(signal.SIGALRM, too_long)
-    signal.alarm(seconds)
+    began = time.monotonic()
+    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
     try:
         yield
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        if left:  # a timer of the program that imported phypan
+            left = max(left - (time.monotonic() - began), 1e-6)
+            signal.setitimer(signal.ITIMER_REAL, left, interval)
 
 
 def named(shelf: Mapping[str, Any], name: str, kind: str) -> Any:
@@ -198,8 +225,7 @@ def surest(sources: Mapping[str, Source], given: hooks.Input) -> Source:
 
 def _certainty(source: Source, given: hooks.Input) -> int:
     try:
-        return source.probe(given)
-    except PhypanError:
-        return 0
+        sure = source.probe(given)
     except Exception:  # noqa: BLE001 - the contract of probe
         return 0
+    return sure if isinstance(sure, int) else 0

@@ -6,12 +6,15 @@ hole has a reason. It is never read as zeros.
 
 from __future__ import annotations
 
+import heapq
+import itertools
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import TypeVar
 
-from phypan.errors import BadRecord, NotInDump
+from phypan.errors import BadRecord, InputError, NotInDump
 from phypan.stores import Store
 
 
@@ -63,25 +66,30 @@ class Memory:
     """Physical memory, read by address.
 
     extents  must not overlap; need not be sorted
-    holes    reasons for what no extent covers; where one overlaps an extent, the extent counts
+    holes    reasons for what no extent covers; of two that overlap the one given first counts, and
+             an extent counts before any hole
+
+    Raises BadRecord when two extents overlap, or something lies outside of 64 bits.
     """
 
     def __init__(self, extents: Iterable[Extent], holes: Iterable[Hole] = ()) -> None:
-        self.extents: Sequence[Extent] = sorted(
-            (extent for extent in extents if extent.size), key=lambda extent: extent.start
-        )
+        self.extents: Sequence[Extent] = sorted(_checked(extents), key=lambda extent: extent.start)
         self._starts = [extent.start for extent in self.extents]
-        for before, after in zip(self.extents, self.extents[1:], strict=False):
+        for before, after in itertools.pairwise(self.extents):
             if before.end > after.start:
                 raise BadRecord(f"two extents hold physical address {after.start:#x}")
-        self._reasons = sorted((hole for hole in holes if hole.size), key=lambda hole: hole.start)
+        given = list(_checked(holes))
+        self._reasons = [
+            replace(given[index], start=start, size=end - start)
+            for start, end, index in _foremost(given)
+        ]
         self._reason_starts = [hole.start for hole in self._reasons]
 
     @property
     def end(self) -> int:
         """The first physical address behind the last byte or known hole; 0 when empty."""
-        pieces: list[Piece] = [*self.extents[-1:], *self._reasons]
-        return max((piece.end for piece in pieces), default=0)
+        last: list[Piece] = [*self.extents[-1:], *self._reasons[-1:]]
+        return max((piece.end for piece in last), default=0)
 
     @property
     def size(self) -> int:
@@ -90,33 +98,41 @@ class Memory:
 
     def at(self, address: int) -> Piece:
         """The extent or hole at physical `address`, from there to its end."""
+        if not 0 <= address < EVERYWHERE:
+            raise BadRecord(f"{address:#x} is no physical address")
         return next(self.pieces(address, EVERYWHERE))
 
     def pieces(self, start: int, end: int) -> Iterator[Piece]:
         """Extents and holes from physical address `start` to `end`, cut to that, without gaps."""
-        index = max(0, bisect_right(self._starts, start) - 1)
-        while start < end:
-            while index < len(self.extents) and self.extents[index].end <= start:
-                index += 1
-            extent = self.extents[index] if index < len(self.extents) else None
-            if extent is None or extent.start >= end:
-                yield from self._holes(start, end)
-                return
+        if start < 0 or end > EVERYWHERE:
+            raise BadRecord(f"{start:#x} to {end:#x} are no physical addresses")
+        if start >= end:
+            return
+        for index in range(max(0, bisect_right(self._starts, start) - 1), len(self.extents)):
+            extent = self.extents[index]
+            if extent.end <= start:
+                continue
+            if extent.start >= end:
+                break
             if start < extent.start:
                 yield from self._holes(start, extent.start)
                 start = extent.start
             stop = min(extent.end, end)
-            offset = extent.offset + start - extent.start
-            yield Extent(start, stop - start, extent.store, offset)
+            yield _part(extent, start, stop)
             start = stop
+        if start < end:
+            yield from self._holes(start, end)
 
     def _holes(self, start: int, end: int) -> Iterator[Hole]:
-        index = max(0, bisect_right(self._reason_starts, start) - 1)
-        for hole in self._reasons[index:]:
+        """What is known of the range, in which no extent is."""
+        for index in range(
+            max(0, bisect_right(self._reason_starts, start) - 1), len(self._reasons)
+        ):
+            hole = self._reasons[index]
+            if hole.start >= end:
+                break
             if hole.end <= start:
                 continue
-            if hole.start >= end or start >= end:
-                break
             if start < hole.start:
                 yield Hole(start, hole.start - start)
                 start = hole.start
@@ -203,14 +219,103 @@ class Memory:
             yield first + at
 
 
+class MemoryStore:
+    """A stretch of a Memory as a store: something of its own that lies in a partition's memory.
+
+    Reading what is in a hole is NotInDump.
+    """
+
+    def __init__(self, memory: Memory, start: int, size: int) -> None:
+        self.name = f"physical address {start:#x}"
+        self._memory, self._start, self._size = memory, start, size
+
+    @property
+    def size(self) -> int:
+        """Bytes in it."""
+        return self._size
+
+    def view(self, offset: int, size: int) -> memoryview:
+        """A part of it."""
+        if offset < 0 or offset + size > self._size:
+            raise InputError(
+                f"bytes {offset:#x} to {offset + size:#x} of {self._size:#x}", where=self.name
+            )
+        return self._memory.view(self._start + offset, size)
+
+    def readinto(self, offset: int, buffer: memoryview) -> None:
+        """Copy a part of it into `buffer`."""
+        buffer[:] = self.view(offset, len(buffer))
+
+    def data(self, offset: int, size: int) -> Iterator[tuple[int, int]]:
+        """All of the range."""
+        yield offset, size
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
 def without_overlaps(extents: Iterable[Extent]) -> tuple[list[Extent], list[Extent]]:
     """(extents that do not overlap, the parts left out): where two overlap, the earlier counts."""
-    kept: list[Extent] = []
-    dropped: list[Extent] = []
-    for extent in extents:
-        covered = Memory(kept)
-        for piece in covered.pieces(extent.start, extent.end):
-            offset = extent.offset + piece.start - extent.start
-            part = Extent(piece.start, piece.size, extent.store, offset)
-            (kept if isinstance(piece, Hole) else dropped).append(part)
-    return kept, dropped
+    given = list(_checked(extents))
+    kept: list[list[Extent]] = [[] for _ in given]
+    for start, end, index in _foremost(given):
+        kept[index].append(_part(given[index], start, end))
+    dropped = [
+        _part(extent, start, end)
+        for extent, parts in zip(given, kept, strict=True)
+        for start, end in _between(extent, parts)
+    ]
+    return [part for parts in kept for part in parts], dropped
+
+
+def _part(extent: Extent, start: int, end: int) -> Extent:
+    return Extent(start, end - start, extent.store, extent.offset + start - extent.start)
+
+
+def _between(whole: Extent, parts: Iterable[Extent]) -> Iterator[tuple[int, int]]:
+    """(start, end) of what `parts`, which are in order, leave of `whole`."""
+    at = whole.start
+    for part in parts:
+        if at < part.start:
+            yield at, part.start
+        at = part.end
+    if at < whole.end:
+        yield at, whole.end
+
+
+_AnyPiece = TypeVar("_AnyPiece", Extent, Hole)
+
+
+def _checked(pieces: Iterable[_AnyPiece]) -> Iterator[_AnyPiece]:
+    """Those that are not empty; BadRecord for one outside of the 64 bits of an address."""
+    for piece in pieces:
+        if piece.start < 0 or piece.size < 0 or piece.end > EVERYWHERE:
+            raise BadRecord(f"{piece.size:#x} bytes at physical address {piece.start:#x}")
+        if piece.size:
+            yield piece
+
+
+def _foremost(pieces: Sequence[Piece]) -> Iterator[tuple[int, int, int]]:
+    """(start, end, index) of what is seen of each piece when the first lies on top, by address.
+
+    A sweep over the starts and ends with a heap of what covers the place: n log n, for a damaged
+    file may describe a million pieces.
+    """
+    order = sorted(range(len(pieces)), key=lambda index: pieces[index].start)
+    borders = sorted({border for piece in pieces for border in (piece.start, piece.end)})
+    covering: list[int] = []  # indexes of pieces, the foremost first; some are behind us already
+    position, seen = 0, (0, 0, -1)
+    for start, end in itertools.pairwise(borders):
+        while position < len(order) and pieces[order[position]].start == start:
+            heapq.heappush(covering, order[position])
+            position += 1
+        while covering and pieces[covering[0]].end <= start:
+            heapq.heappop(covering)
+        if covering and (covering[0], start) == (seen[2], seen[1]):
+            seen = (seen[0], end, seen[2])
+        elif covering:
+            if seen[2] >= 0:
+                yield seen
+            seen = (start, end, covering[0])
+    if seen[2] >= 0:
+        yield seen

@@ -18,9 +18,9 @@ import phypan
 class LateOptions(click.Command):
     """A command with further options, made when they are asked for: `phypan --help` does not."""
 
-    def __init__(self, *args: Any, late: Callable[[], list[click.Option]], **more: Any) -> None:
+    def __init__(self, *args: Any, late: Callable[[], list[click.Parameter]], **more: Any) -> None:
         super().__init__(*args, **more)
-        self._late: Callable[[], list[click.Option]] | None = late
+        self._late: Callable[[], list[click.Parameter]] | None = late
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """All parameters, the late ones too."""
@@ -31,23 +31,49 @@ class LateOptions(click.Command):
 
 
 class Number(click.ParamType):  # type: ignore[type-arg]
-    """An integer, decimal or with 0x."""
+    """An integer: of base 0, decimal or with 0x; of base 16, with or without it."""
 
-    name = "number"
+    def __init__(self, base: int = 0) -> None:
+        self.base = base
+        self.name = "address" if base == 16 else "number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """The integer, or a usage error."""
         try:
-            return value if isinstance(value, int) else int(value, 0)
+            return value if isinstance(value, int) else int(value, self.base)
         except ValueError:
-            self.fail(f"{value!r} is not a number", param, ctx)
+            self.fail(f"{value!r} is not a{'n' * (self.base == 16)} {self.name}", param, ctx)
+
+
+def arguments_of(function: Callable[..., Any]) -> list[click.Argument]:
+    """A click argument for each parameter behind the first that is not keyword-only.
+
+    One that is a tuple takes any number of values, but one at least if it has no default.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    found = []
+    for parameter in list(inspect.signature(function).parameters.values())[1:]:
+        if parameter.kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
+            continue
+        hint, required = hints[parameter.name], parameter.default is inspect.Parameter.empty
+        many = get_origin(hint) is tuple
+        argument = click.Argument(
+            [parameter.name],
+            nargs=-1 if many else 1,
+            required=required,
+            default=None if required else parameter.default,
+            **_click_type(get_args(hint)[0] if many else hint),
+        )
+        found.append(argument)
+    return found
 
 
 def options_of(*functions: Callable[..., Any]) -> list[click.Option]:
     """A click option for each keyword-only parameter of the functions, each name once."""
     found: dict[str, click.Option] = {}
     for function in functions:
-        hints, described = get_type_hints(function), _described(function)
+        hints = get_type_hints(function, include_extras=True)
+        described = _described(function)
         for parameter in inspect.signature(function).parameters.values():
             if parameter.kind is not inspect.Parameter.KEYWORD_ONLY or parameter.name in found:
                 continue
@@ -72,6 +98,8 @@ def _click_type(hint: Any) -> dict[str, Any]:
         return {"multiple": True}
     kinds = {int: Number(), float: click.FLOAT, str: click.STRING}
     for kind in (hint, *get_args(hint)):  # "int | None" as int
+        if any(isinstance(extra, phypan.Show) for extra in getattr(kind, "__metadata__", ())):
+            return {"type": Number(16 if kind.__metadata__[0].base == 16 else 0)}
         if get_origin(kind) is Literal:
             return {"type": click.Choice([str(choice) for choice in get_args(kind)])}
         if kind in kinds:

@@ -7,6 +7,7 @@ that it has just made anew. Where they disagree the property is followed and a P
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,11 +15,23 @@ from pathlib import Path
 
 from phypan.errors import BadRecord, InputError, Problem, os_errors
 from phypan.formats import device_tree, fadump, kernel_dump, regsave, release_region
+from phypan.formats.fadump import DebugRegion
 from phypan.formats.kernel_dump import KernelDump, Section, SectionType
+from phypan.formats.release_region import ReleaseRegion
 from phypan.memory import Extent, Memory
 from phypan.stores import Store
 
-MAX_WITNESS = 64 << 20  # bytes
+MAX_WITNESS = device_tree.MAX_SIZE  # bytes of a file that describes a dump
+_PROPERTIES = frozenset(  # what is read of a /proc/device-tree
+    "ibm,kernel-dump reg device_type #address-cells #size-cells "
+    "ibm,lmb-size ibm,dynamic-memory ibm,dynamic-memory-v2".split()
+)
+_KINDS = {
+    "CPU": SectionType.CPU_STATE,
+    "HPTE": SectionType.HPTE,
+    "DUMP": SectionType.REAL_MODE_REGION,
+}
+Text = ReleaseRegion | Sequence[DebugRegion]
 
 
 @dataclass(frozen=True)
@@ -40,11 +53,21 @@ class Regions:
 
 @dataclass
 class _Witnesses:
+    """What the files say: of properties and trees the first counts."""
+
     property: bytes | None = None
+    where: str = ""
     device_tree: bytes | None = None
     memory: Sequence[tuple[int, int]] | None = None
-    texts: list[tuple[str, release_region.ReleaseRegion]] = field(default_factory=list)
+    texts: list[tuple[str, Text]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+
+    def take_property(self, value: bytes | None, name: str) -> None:
+        if self.property is None:
+            self.property, self.where = value, name
+        elif value is not None and value != self.property:
+            what = f"another ibm,kernel-dump than in {self.where}"
+            self.problems.append(Problem(what, name, "the first that was given was followed"))
 
 
 def read_regions(paths: Iterable[str | os.PathLike[str]], ram: Store) -> Regions:
@@ -53,30 +76,41 @@ def read_regions(paths: Iterable[str | os.PathLike[str]], ram: Store) -> Regions
     Each may be a flattened device tree, a /proc/device-tree directory, the raw property, or the
     text of release_region or fadump_region. Raises InputError when none of them tells.
     """
-    found = _Witnesses()
-    for path in paths:
-        _read_one(Path(path), found)
-    if found.property is not None:
-        dump = kernel_dump.read(found.property)
-        found.problems += [*dump.problems, *kernel_dump.section_problems(dump)]
-        for name, text in found.texts:
-            found.problems += _disagreements(dump, text, name)
-    elif found.texts:
-        name, text = found.texts[0]
-        found.problems += release_region.problems(text)
-        dump = _from_text(text, ram, name)
-    else:
+    found, names = _Witnesses(), [os.fspath(path) for path in paths]
+    for name in names:
+        _read_one(Path(name), found)
+    dump, followed, texts = _from_property(found), "the property", found.texts
+    if dump is None and texts:
+        (followed, text), *texts = texts
+        dump = _from_text(text, ram, followed, found.problems)
+    if dump is None:
         raise InputError(
             "no dump is described",
-            where=", ".join(os.fspath(path) for path in paths) or None,
+            where=", ".join(names) or None,
             hint="give the device tree of the second boot, its rtas/ibm,kernel-dump, "
             "or the text of release_region with --regions",
         )
+    for name, text in texts:
+        found.problems += _disagreements(dump, followed, text, name)
     return Regions(dump, found.property, found.device_tree, found.memory, tuple(found.problems))
 
 
+def _from_property(found: _Witnesses) -> KernelDump | None:
+    if found.property is None:
+        return None
+    try:
+        dump = kernel_dump.read(found.property)
+    except BadRecord as error:
+        if not found.texts:
+            raise BadRecord(str(error), where=found.where, hint=error.hint) from error
+        found.problems.append(Problem(str(error), found.where, "the text was followed"))
+        return None
+    found.problems += [*dump.problems, *kernel_dump.section_problems(dump)]
+    return dump
+
+
 def _read_one(path: Path, found: _Witnesses) -> None:
-    if path.is_dir():
+    if os.path.isdir(path):
         _read_directory(path, found)
         return
     with os_errors(InputError, path), path.open("rb") as file:
@@ -92,18 +126,19 @@ def _read_one(path: Path, found: _Witnesses) -> None:
 def _recognise(data: bytes, name: str, found: _Witnesses) -> None:
     if data.startswith(device_tree.MAGIC):
         root = device_tree.read(data)
-        found.device_tree, found.memory = data, device_tree.memory(root) or None
-        found.property = device_tree.kernel_dump(root) or found.property
-        if found.property is None:
-            found.problems.append(
-                Problem("no rtas/ibm,kernel-dump", name, "no dump was waiting in this boot")
-            )
-    elif data.startswith(kernel_dump.VERSION.to_bytes(4, "big")):
-        found.property = data
-    else:
-        text = data.decode("ascii", "replace")
+        value = device_tree.kernel_dump(root)
+        if value is None:
+            what, meaning = "no rtas/ibm,kernel-dump", "no dump was waiting in this boot"
+            found.problems.append(Problem(what, name, meaning))
+        if found.device_tree is None or found.property is None:
+            found.device_tree, found.memory = data, device_tree.memory(root) or None
+        found.take_property(value, name)
+    elif data.isascii() and b"\0" not in data:
+        text = data.decode("ascii")
         regions = fadump.read_debug_regions(text)
-        found.texts.append((name, _from_debug(regions) if regions else release_region.read(text)))
+        found.texts.append((name, regions or release_region.read(text)))
+    else:
+        found.take_property(data, name)
 
 
 def _read_directory(path: Path, found: _Witnesses) -> None:
@@ -115,78 +150,92 @@ def _read_directory(path: Path, found: _Witnesses) -> None:
         folders = [entry for entry in sorted(path.iterdir()) if entry.is_dir()]
         nodes = tuple(device_tree.Node(entry.name, _properties(entry)) for entry in folders)
         root = device_tree.Node("/", _properties(path), nodes)
-    found.property = device_tree.kernel_dump(root)
-    if found.property is None:
+    value = device_tree.kernel_dump(root)
+    if value is None:
         raise InputError(
             "no rtas/ibm,kernel-dump in it",
             where=str(path),
             hint="the property is there from a crash until the dump is invalidated",
         )
-    found.memory = device_tree.memory(root) or None
+    found.memory = found.memory or device_tree.memory(root) or None
+    found.take_property(value, str(path))
 
 
 def _properties(path: Path) -> dict[str, bytes]:
-    files = (entry for entry in path.iterdir() if entry.is_file())
-    return {file.name: file.read_bytes() for file in files}
+    """Those that are asked for, of the files in `path`."""
+    found = {}
+    for name in _PROPERTIES:
+        file = path / name
+        if file.is_file():
+            with file.open("rb") as opened:
+                found[name] = opened.read(MAX_WITNESS)
+    return found
 
 
-def _from_debug(regions: list[fadump.DebugRegion]) -> release_region.ReleaseRegion:
-    pairs = {r.name: release_region.Pair(r.destination, r.size) for r in reversed(regions)}
-    missing = release_region.Pair(0, 0)
-    cpu, hpte, dump = (pairs.get(name, missing) for name in ("CPU", "HPTE", "DUMP"))
-    return release_region.ReleaseRegion(cpu, hpte, dump, None)
-
-
-def _disagreements(
-    dump: KernelDump, text: release_region.ReleaseRegion, name: str
-) -> Iterator[Problem]:
-    """Where the text says otherwise than the property."""
-    if text.offsets:
-        yield Problem(
-            "offsets instead of addresses",
-            name,
-            "the kernel prints a header that it has just made anew; the property was followed",
-        )
+def _disagreements(dump: KernelDump, followed: str, text: Text, name: str) -> Iterator[Problem]:
+    """Where a text says otherwise than what is followed."""
+    meaning = f"{followed} was followed"
+    if isinstance(text, ReleaseRegion) and text.offsets:
+        why = "the kernel prints a header that it has just made anew"
+        yield Problem("offsets instead of addresses", name, f"{why}; {meaning}")
         return
-    told = (
-        (SectionType.CPU_STATE, text.cpu),
-        (SectionType.HPTE, text.hpte),
-        (SectionType.REAL_MODE_REGION, text.dump),
+    told = _sections(text) if isinstance(text, ReleaseRegion) else _from_debug(text)
+    for kind in _KINDS.values():
+        theirs = [section for section in told if section.type == kind]
+        for said, section in itertools.zip_longest(theirs, dump.of_type(kind)):
+            ours = (section.destination, section.dumped) if section else None
+            if said and ours and ours[0] == said.destination and said.dumped in (0, ours[1]):
+                continue
+            what = f"{kind.name}: {_place(said)}, but {_place(section)} in {followed}"
+            yield Problem(what, name, meaning)
+
+
+def _place(section: Section | None) -> str:
+    return f"{section.dumped:#x} bytes at {section.destination:#x}" if section else "nothing"
+
+
+def _from_text(text: Text, ram: Store, name: str, problems: list[Problem]) -> KernelDump:
+    """Sections made up from a text alone."""
+    if isinstance(text, ReleaseRegion):
+        problems += release_region.problems(text)
+        sections = _from_regions(
+            text.at(_find_save_area(text, ram, name)) if text.offsets else text
+        )
+    else:
+        sections = _from_debug(text)
+    dump = KernelDump(sections, kernel_dump.Status.PERFORMED)
+    problems += kernel_dump.section_problems(dump)
+    return dump
+
+
+def _from_debug(regions: Sequence[DebugRegion]) -> tuple[Section, ...]:
+    """One for each line; low memory begins at 0 where the line does not say."""
+    return tuple(
+        Section(
+            _KINDS[region.name], region.source or 0, region.size, region.destination, region.dumped
+        )
+        for region in regions
     )
-    for kind, pair in told:
-        section = next(iter(dump.of_type(kind)), None)
-        place = (section.destination, section.dumped) if section else None
-        if place is None or place[0] != pair.start or (pair.length and place[1] != pair.length):
-            firmware = "nothing" if place is None else f"{place[1]:#x} bytes at {place[0]:#x}"
-            yield Problem(
-                f"{kind.name}: {pair.length:#x} bytes at {pair.start:#x}, {firmware} "
-                "in ibm,kernel-dump",
-                name,
-                "the property was followed",
-            )
 
 
-def _from_text(text: release_region.ReleaseRegion, ram: Store, name: str) -> KernelDump:
-    """Sections made up from the text alone; lengths that are missing follow from the layout.
+def _from_regions(text: ReleaseRegion) -> tuple[Section, ...]:
+    """Sections with lengths; those that are missing follow from the layout.
 
     The areas follow each other without a gap: CPU state, HPTEs, 256 MiB of low memory
     (phyp_dump.c, register_dump_area()).
     """
-    if text.offsets:
-        text = text.at(_find_save_area(text, ram, name))
     cpu, hpte, low = text.cpu, text.hpte, text.dump
     cpu = replace(cpu, length=cpu.length or max(0, hpte.start - cpu.start))
     hpte = replace(hpte, length=hpte.length or max(0, low.start - hpte.start))
     low = replace(low, length=low.length or release_region.LOW_MEMORY)
-    sections = tuple(
+    return _sections(ReleaseRegion(cpu, hpte, low, text.rest))
+
+
+def _sections(text: ReleaseRegion) -> tuple[Section, ...]:
+    return tuple(
         Section(kind, 0, pair.length, pair.start, dumped=pair.length)
-        for kind, pair in (
-            (SectionType.CPU_STATE, cpu),
-            (SectionType.HPTE, hpte),
-            (SectionType.REAL_MODE_REGION, low),
-        )
+        for kind, pair in zip(_KINDS.values(), (text.cpu, text.hpte, text.dump), strict=True)
     )
-    return KernelDump(sections, kernel_dump.Status.PERFORMED)
 
 
 def _find_save_area(text: release_region.ReleaseRegion, ram: Store, name: str) -> int:

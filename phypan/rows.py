@@ -7,9 +7,12 @@ is the name of the column; nothing else is known of it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, get_args, get_type_hints
+
+from phypan.cells import hexadecimal, plain
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Column:
     show: Show | None
 
 
+@cache
 def columns(row: type) -> tuple[Column, ...]:
     """The columns of a row type, in the order of its fields."""
     hints = get_type_hints(row, include_extras=True)
@@ -50,20 +54,41 @@ def _show(hint: object) -> Show | None:
     return Show() if int in parts or float in parts else None
 
 
+Text = Callable[[Iterable[Any]], Iterable[str]]
+
+
 class Rows(Iterable[Any]):
     """The rows of one run of an analysis, to be gone through once.
 
-    name  of the analysis
-    row   the dataclass that every row is
+    name     of the analysis
+    row      the dataclass that every row is
+    columns  those that are to be shown, of the row's
+    text     gives the lines that people are used to see for such rows; None: a table
     """
 
-    def __init__(self, name: str, row: type, rows: Iterable[Any]) -> None:
-        self.name, self.row, self._rows = name, row, rows
+    def __init__(
+        self,
+        name: str,
+        row: type,
+        rows: Iterable[Any],
+        *,
+        chosen: tuple[Column, ...] | None = None,
+        text: Text | None = None,
+    ) -> None:
+        self.name, self.row, self.text, self._rows = name, row, text, rows
+        self.columns = columns(row) if chosen is None else chosen
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._rows)
 
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        """The columns of every row."""
-        return columns(self.row)
+    def fields(self, row: Any) -> Iterator[tuple[str, Any]]:
+        """(name, value) of each column, in values that JSON has; what is absent is None.
+
+        A number that is an address or a mask has a twin NAME_hex behind it: readers that keep
+        numbers as doubles lose digits above 2^53.
+        """
+        for column in self.columns:
+            value = getattr(row, column.name)
+            yield column.name, plain(value)
+            if column.show is not None and column.show.base == 16:
+                yield f"{column.name}_hex", hexadecimal(value)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -53,23 +55,71 @@ class FileOutput:
     """A file. NAME.incomplete, readable by its owner only, until it is durable.
 
     Leaving the context without an error makes it durable and gives it its name; with an error
-    NAME.incomplete is left, for what it is worth.
+    NAME.incomplete is left, for what it is worth. One that an earlier attempt left is written
+    anew, but not while another process writes it, or reads it as the dump to be converted.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
-        self.path = Path(path)
+        self.path, self._force = Path(path), force
+        self._check_target()
         self.unfinished = self.path.with_name(self.path.name + ".incomplete")
-        if self.path.is_dir():
-            raise OutputError("is a directory", where=str(path), hint="name a file in it")
-        if not force and self.path.exists():
-            raise OutputError("exists already", where=str(path), hint="overwrite it with --force")
-        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         with os_errors(OutputError, self.unfinished):
-            self._fd = os.open(self.unfinished, flags, 0o600)
-            os.fchmod(self._fd, 0o600)
+            self._fd = self._open()
         self._buffer = bytearray(_CHUNK)
         self._unwritten = 0  # bytes given to the kernel since it was last told to write
         self._writeback = ThreadPoolExecutor(1)  # a thread: the call takes the time of a disk
+
+    def _check_target(self) -> None:
+        where = os.fspath(self.path)
+        with os_errors(OutputError, where):
+            try:
+                mode = os.lstat(self.path).st_mode
+            except FileNotFoundError:
+                return
+            if stat.S_ISLNK(mode) and self.path.exists():
+                mode = self.path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise OutputError("is a directory", where=where, hint="name a file in it")
+        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+            raise OutputError("is not a file", where=where, hint="name one")
+        if not self._force:
+            raise OutputError("exists already", where=where, hint="overwrite it with --force")
+
+    def _open(self) -> int:
+        """The descriptor of an empty NAME.incomplete that nobody else has to do with."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            fd = os.open(self.unfinished, flags | os.O_EXCL, 0o600)
+        except FileExistsError:
+            fd = os.open(self.unfinished, flags, 0o600)
+        try:
+            self._claim(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def _claim(self, fd: int) -> None:
+        """Empty the file, once it is sure that it is a leftover and not somebody's trap or work."""
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink != 1:
+            raise OutputError(
+                "is there, and not as phypan leaves it",
+                where=str(self.unfinished),
+                hint="remove it",
+            )
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(
+                "is in use: being written, or read as a dump",
+                where=str(self.unfinished),
+                hint="choose another name",
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        os.fchmod(fd, 0o600)
+        os.ftruncate(fd, 0)
 
     def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Write all of `data`."""
@@ -125,9 +175,12 @@ class FileOutput:
     def _finish(self) -> None:
         with os_errors(OutputError, self.unfinished):
             os.fsync(self._fd)
+        self._check_target()  # again: conversions take long
+        with os_errors(OutputError, self.unfinished):
             os.replace(self.unfinished, self.path)
-        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        with suppress(OSError):  # a folder that may not be read, or cannot be synchronised
+            folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)

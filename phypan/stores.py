@@ -2,11 +2,15 @@
 
 A file is mapped: what is read of it is a view, and costs nothing until it is touched. Copying in
 bulk goes through `readinto` instead, so that a conversion does not grow by what it has read.
+
+A file that becomes shorter while it is open is an InputError, and never zeros. For views that holds
+when they are asked for; touching one after that is a fault that no program survives.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import mmap
 import os
 import stat
@@ -45,12 +49,14 @@ class Store(Protocol):
 
 
 class FileStore:
-    """A file on this machine, opened for reading."""
+    """A regular file or block device on this machine, opened for reading."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.name = os.fspath(path)
+        # Not blocking: a FIFO without a writer is refused, not waited for.
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
         with os_errors(InputError, path):
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._fd = os.open(path, flags)
         try:
             with os_errors(InputError, path):
                 self._open()
@@ -64,6 +70,9 @@ class FileStore:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
             raise InputError("neither a file nor a block device", where=self.name)
+        if stat.S_ISREG(mode):
+            with suppress(OSError):  # for an Output, which must not overwrite what is being read
+                fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         self._size = os.lseek(self._fd, 0, os.SEEK_END)
         self._map: mmap.mmap | None = None
         with suppress(OSError, ValueError):  # empty, or a file system without mmap
@@ -74,6 +83,11 @@ class FileStore:
         """Bytes in the file when it was opened."""
         return self._size
 
+    @property
+    def resident(self) -> bool:
+        """Whether views are parts of a mapping, which cost nothing and stay what they are."""
+        return self._map is not None
+
     def fileno(self) -> int:
         """The descriptor, for copies inside the operating system."""
         return self._fd
@@ -81,6 +95,7 @@ class FileStore:
     def view(self, offset: int, size: int) -> memoryview:
         """A part of the mapped file."""
         self._check(offset, size)
+        self._check_end(offset + size)
         if self._map is not None:
             return memoryview(self._map)[offset : offset + size]
         buffer = bytearray(size)
@@ -94,30 +109,45 @@ class FileStore:
             while buffer:
                 count = os.preadv(self._fd, [buffer], offset)
                 if not count:
-                    raise InputError(f"the file ends at byte {offset:#x}", where=self.name)
+                    self._check_end(offset + 1)
+                    raise InputError(f"nothing to read at byte {offset:#x}", where=self.name)
                 buffer, offset = buffer[count:], offset + count
 
     def data(self, offset: int, size: int) -> Iterator[tuple[int, int]]:
         """The parts that the file system does not know to be holes."""
+        self._check(offset, size)
         end = offset + size
         while offset < end:
-            try:
-                start = os.lseek(self._fd, offset, os.SEEK_DATA)
-            except OSError as error:
-                if error.errno != errno.ENXIO:  # not: nothing but holes up to the end
-                    yield offset, end - offset
-                return
-            if start >= end:
-                return
-            stop = min(os.lseek(self._fd, start, os.SEEK_HOLE), end)
-            yield start, stop - start
+            start, stop = self._next_data(offset, end)
+            if start < stop:
+                yield start, stop - start
             offset = stop
+        self._check_end(end)  # what is behind the end of a file looks like a hole
+
+    def _next_data(self, offset: int, end: int) -> tuple[int, int]:
+        """(start, end) of the next data between `offset` and `end`; both are `end` if none is."""
+        try:
+            start = min(os.lseek(self._fd, offset, os.SEEK_DATA), end)
+            return start, min(os.lseek(self._fd, start, os.SEEK_HOLE), end) if start < end else end
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but holes from there to the end of the file
+                return end, end
+            return offset, end  # the file system does not know holes
 
     def _check(self, offset: int, size: int) -> None:
-        if offset < 0 or offset + size > self._size:
+        if self._fd < 0:
+            raise InputError("closed already", where=self.name)
+        if offset < 0 or size < 0 or offset + size > self._size:
+            raise _beyond(self, offset, size)
+
+    def _check_end(self, end: int) -> None:
+        """InputError if the file has become shorter than `end` since it was opened."""
+        now = os.lseek(self._fd, 0, os.SEEK_END)
+        if now < end:
             raise InputError(
-                f"bytes {offset:#x} to {offset + size:#x} of a file of {self._size:#x}",
+                f"has become shorter: {now:#x} bytes, {self._size:#x} when it was opened",
                 where=self.name,
+                hint="is something still writing it?",
             )
 
     def close(self) -> None:
@@ -140,9 +170,11 @@ class FileStore:
 class BytesStore:
     """Bytes in this process: small things, and tests."""
 
+    resident = True
+
     def __init__(self, data: bytes | bytearray | memoryview, name: str = "bytes") -> None:
         self.name = name
-        self._data = memoryview(data).toreadonly()
+        self._data = memoryview(data).toreadonly().cast("B")
 
     @property
     def size(self) -> int:
@@ -151,10 +183,8 @@ class BytesStore:
 
     def view(self, offset: int, size: int) -> memoryview:
         """A part of them."""
-        if offset < 0 or offset + size > self.size:
-            raise InputError(
-                f"bytes {offset:#x} to {offset + size:#x} of {self.size:#x}", where=self.name
-            )
+        if offset < 0 or size < 0 or offset + size > self.size:
+            raise _beyond(self, offset, size)
         return self._data[offset : offset + size]
 
     def readinto(self, offset: int, buffer: memoryview) -> None:
@@ -163,7 +193,12 @@ class BytesStore:
 
     def data(self, offset: int, size: int) -> Iterator[tuple[int, int]]:
         """All of the range."""
-        yield offset, size
+        if size:
+            yield offset, size
 
     def close(self) -> None:
         """Nothing to give back."""
+
+
+def _beyond(store: Store, offset: int, size: int) -> InputError:
+    return InputError(f"no {size:#x} bytes at {offset:#x} of {store.size:#x}", where=store.name)

@@ -7,23 +7,24 @@ real kernels fails.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import real_dumps
+import phypan
+from tests import real_dumps, truth
+from tests.needs import missing
+from tests.peers import crash, crash_says, libkdumpfile, peer, vmcores  # noqa: F401 - fixtures
 
 settings.register_profile(
     "phypan", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("phypan")
-IN_CI = os.environ.get("PHYPAN_CI") == "1"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,17 +42,29 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = chosen
 
 
-def missing(reason: str) -> None:
-    """Skip the test; in CI, fail it."""
-    if IN_CI:
-        pytest.fail(f"CI must have it: {reason}", pytrace=False)
-    pytest.skip(reason)
-
-
 @pytest.fixture(params=real_dumps.NAMES)
 def real(request: pytest.FixtureRequest) -> real_dumps.RealDump:
     """Each of the dumps of real kernels in turn."""
     return _real(request.param)
+
+
+@pytest.fixture(
+    scope="session",
+    params=[(name, by) for name in real_dumps.NAMES for by in ("dump", "vmlinux")],
+    ids=lambda param: f"{param[0]}, symbols of the {param[1]}",
+)
+def opened(request: pytest.FixtureRequest) -> Iterator[phypan.Dump]:
+    """Each real dump, open: by the symbols and types in it alone, and by DWARF. To be read only."""
+    name, by = request.param
+    real = _real(name)
+    with phypan.open(real.path, symbols=[real.vmlinux] if by == "vmlinux" else []) as dump:
+        yield dump
+
+
+@pytest.fixture
+def real_of() -> Callable[[phypan.Dump], real_dumps.RealDump]:
+    """What else is known of an `opened` dump."""
+    return lambda dump: _real(Path(dump.source.split()[-1]).name)
 
 
 @pytest.fixture
@@ -66,20 +79,6 @@ def _real(name: str) -> real_dumps.RealDump:
     except FileNotFoundError as error:
         missing(str(error))
         raise
-
-
-@pytest.fixture
-def peer() -> Callable[[str], str]:
-    """The path of a program that is not part of phypan."""
-
-    def find(name: str) -> str:
-        path = shutil.which(name)
-        if path is None:
-            missing(f"{name} is not installed")
-            raise AssertionError
-        return path
-
-    return find
 
 
 @dataclass
@@ -107,3 +106,58 @@ def phypan_command() -> Callable[..., Finished]:
 def folder(tmp_path: Path) -> Path:
     """An empty folder on a file system that knows holes in files."""
     return tmp_path
+
+
+@pytest.fixture
+def unprivileged() -> Callable[[Callable[[], str], Path], str]:
+    """Call a function as a user who may do nothing special, in a folder; what it returns.
+
+    Tests may run as root, who may read and write everything. The folder is where the function
+    finds itself, for the way to it may be closed to that user.
+    """
+
+    def call(function: Callable[[], str], folder: Path) -> str:
+        folder.chmod(0o755)
+        reader, writer = os.pipe()
+        child = os.fork()
+        if not child:
+            try:
+                os.chdir(folder)
+                if os.getuid() == 0:
+                    os.setgroups([])
+                    os.setgid(65534)
+                    os.setuid(65534)
+                text = function()
+            except BaseException as error:  # noqa: BLE001 - it is told to the parent
+                text = f"{type(error).__name__}: {error}"
+            os.write(writer, text.encode())
+            os._exit(0)
+        os.close(writer)
+        with open(reader) as pipe:
+            text = pipe.read()
+        os.waitpid(child, 0)
+        return text
+
+    return call
+
+
+@pytest.fixture
+def truth_of() -> Callable[[phypan.Dump], truth.Truth]:
+    """What the guest of a dump said of itself, and what its kernel printed."""
+    return lambda dump: truth.read(Path(dump.source.removeprefix("dump directory ")))
+
+
+@pytest.fixture(
+    scope="session",
+    params=real_dumps.further() or [None],
+    ids=lambda path: getattr(path, "name", "none"),
+)
+def kernel(request: pytest.FixtureRequest) -> Iterator[phypan.Dump]:
+    """Each dump of a further real kernel, open: other versions, page sizes, kinds of crash.
+
+    They are made on purpose, not for every run, and may be missing in CI.
+    """
+    if request.param is None:
+        pytest.skip(f"no dumps of further kernels in {real_dumps.FURTHER}")
+    with phypan.open(request.param) as dump:
+        yield dump

@@ -22,6 +22,7 @@ NAMES = ("le-hash8", "le-radix10", "be-radix9")
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("PHYPAN_REAL", ROOT.parent / "shared" / "real"))
 CACHE = Path(os.environ.get("PHYPAN_CACHE", ROOT / ".cache")) / "real"
+FURTHER = CACHE.parent / "real-kernels" / "dumps"
 _BLOCK = 1 << 20
 
 
@@ -46,6 +47,19 @@ class RealDump:
     def vmlinux(self) -> Path:
         """The crashed kernel with DWARF."""
         return unpacked(f"vmlinux-{self.name[:2]}")
+
+    @property
+    def vmcore(self) -> Path:
+        """The vmcore that phypan makes of it, made once."""
+        path = self.path / "vmcore"
+        with (self.path / ".vmcore.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                import phypan
+
+                with phypan.open(self.path) as dump:
+                    phypan.convert(dump, path)
+        return path
 
     @property
     def vmcore_head(self) -> bytes:
@@ -73,6 +87,12 @@ class RealDump:
         match = re.search(r"PHYPAN-TRUTH-BEGIN\n(.*?)PHYPAN-TRUTH-END", self.console, re.DOTALL)
         assert match
         return match[1]
+
+
+def further() -> list[Path]:
+    """Dump directories of further kernels, where somebody has made them; they are large."""
+    finished = (path for path in FURTHER.glob("*") if not path.name.endswith(".incomplete"))
+    return sorted(path for path in finished if (path / "ram").exists())
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,8 +30,8 @@ def parse(declaration: Construct[Any, Any], data: Bytes, where: str) -> Any:
         )
     try:
         return declaration.parse(bytes(data[:size]))
-    except (ConstructError, UnicodeDecodeError) as error:
-        raise BadRecord(str(error).replace("\n", " "), where=where) from error
+    except ConstructError as error:
+        raise BadRecord(_said(error), where=where) from error
 
 
 def build(declaration: Construct[Any, Any], record: Mapping[str, object]) -> bytes:
@@ -40,7 +41,23 @@ def build(declaration: Construct[Any, Any], record: Mapping[str, object]) -> byt
     try:
         return bytes(declaration.build(dict(record)))
     except (ConstructError, OverflowError, KeyError) as error:
-        raise BadRecord(str(error).replace("\n", " "), where="a record to be written") from error
+        raise BadRecord(_said(error), where="a record to be written") from error
+
+
+def _said(error: Exception) -> str:
+    """What Construct says, on one line: "magic: expected b'REGSAVE' but parsed b'...'"."""
+    path, _, rest = str(error).rpartition("\n")
+    field = path.rpartition("-> ")[2].strip()
+    rest = rest.removeprefix("parsing ").removeprefix("building ")
+    return f"{field}: {rest}" if field else rest
+
+
+def pack(record: struct.Struct, *values: object, where: str = "a record to be written") -> bytes:
+    """The bytes of a row of a table; BadRecord if a value does not fit its field."""
+    try:
+        return record.pack(*values)
+    except struct.error as error:
+        raise BadRecord(str(error), where=where) from error
 
 
 def align(value: int, unit: int) -> int:

@@ -18,8 +18,8 @@ from construct import Bytes as RawBytes
 from construct import Const, Int8ub, Int16ub, Int16ul, Int32ub, Int32ul, Int64ub, Int64ul
 from construct import Struct as Record
 
-from phypan.errors import BadRecord
-from phypan.formats._records import STRUCT_ORDER, ByteOrder, Bytes, align, build, parse
+from phypan.errors import BadRecord, Problem
+from phypan.formats._records import STRUCT_ORDER, ByteOrder, Bytes, align, build, pack, parse
 
 MAGIC = b"\x7fELF"
 CLASS64 = 2
@@ -33,6 +33,7 @@ READ, WRITE, EXECUTE = 4, 2, 1
 NO_PHYSICAL = 0xFFFFFFFFFFFFFFFF  # p_paddr of a segment that only has an effective address
 MAX_SEGMENTS = 1 << 20
 MAX_NOTES_SIZE = 1 << 30  # bytes
+MAX_NOTES = 1 << 20  # a machine of 8192 CPUs has some 20 for each
 WHERE = "ELF header"
 
 _PHDR = "IIQQQQQQ"
@@ -67,7 +68,7 @@ def _ehdr(order: ByteOrder) -> Record:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Segment:
     """One program header. `paddr` is physical, `vaddr` effective, `offset` in the file."""
 
@@ -96,7 +97,7 @@ class ElfCore:
         return tuple(segment for segment in self.segments if segment.type == PT_LOAD)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Note:
     """One note; its name without the terminating NUL."""
 
@@ -129,14 +130,14 @@ def read(read_at: ReadAt, size: int) -> ElfCore:
             hint="a kernel (vmlinux) is given with another option, beside the dump",
         )
     count = _count(read_at, size, ehdr, order)
-    if ehdr.e_phentsize != PHDR_SIZE or ehdr.e_phoff + count * PHDR_SIZE > size:
+    if count and (ehdr.e_phentsize != PHDR_SIZE or ehdr.e_phoff + count * PHDR_SIZE > size):
         raise BadRecord(
             f"{count} program headers of {ehdr.e_phentsize} bytes at {ehdr.e_phoff:#x} "
             f"in a file of {size:#x}",
             where=WHERE,
             hint="was the file cut short when it was copied?",
         )
-    table = read_at(ehdr.e_phoff, count * PHDR_SIZE)
+    table = read_at(ehdr.e_phoff, count * PHDR_SIZE) if count else b""
     segments = tuple(
         Segment(kind, offset, vaddr, paddr, filesz, memsz, flags, alignment)
         for kind, flags, offset, vaddr, paddr, filesz, memsz, alignment in struct.iter_unpack(
@@ -179,7 +180,8 @@ def write_head(core: ElfCore) -> bytes:
     record = struct.Struct(STRUCT_ORDER[order] + _PHDR)
     head = bytearray(build(_ehdr(order), ehdr))
     for s in core.segments:
-        head += record.pack(s.type, s.flags, s.offset, s.vaddr, s.paddr, s.filesz, s.memsz, s.align)
+        fields = (s.type, s.flags, s.offset, s.vaddr, s.paddr, s.filesz, s.memsz, s.align)
+        head += pack(record, *fields, where="a program header to be written")
     if extended:
         section = bytearray(SHDR_SIZE)
         section[44:48] = count.to_bytes(4, order)  # sh_info
@@ -187,22 +189,32 @@ def write_head(core: ElfCore) -> bytes:
     return bytes(head)
 
 
-def read_notes(data: Bytes, order: ByteOrder) -> Iterator[Note]:
-    """The notes in a PT_NOTE segment, up to an all-zero header or one that does not fit.
+def read_notes(
+    data: Bytes, order: ByteOrder, problems: list[Problem] | None = None
+) -> Iterator[Note]:
+    """The notes in a PT_NOTE segment, up to an all-zero header or the end.
 
-    Descriptors are padded to four bytes, as Linux and makedumpfile do on every architecture.
+    Descriptors are padded to four bytes, as Linux and makedumpfile do on every architecture. What
+    cannot be read of the segment is added to `problems`.
     """
     header = struct.Struct(STRUCT_ORDER[order] + "III")
-    position = 0
+    position = count = 0
     while position + header.size <= len(data):
         name_size, desc_size, kind = header.unpack_from(data, position)
+        if not (name_size or desc_size or kind):
+            return
         name_at = position + header.size
         desc_at = name_at + align(name_size, 4)
-        if not (name_size or desc_size or kind) or desc_at + desc_size > len(data):
-            return
+        if desc_at + desc_size > len(data) or count == MAX_NOTES:
+            break
         name = bytes(data[name_at : name_at + name_size]).rstrip(b"\0")
         yield Note(name, kind, bytes(data[desc_at : desc_at + desc_size]))
-        position = desc_at + align(desc_size, 4)
+        position, count = desc_at + align(desc_size, 4), count + 1
+    if any(data[position : position + header.size]) and problems is not None:
+        what = f"note {count}, at byte {position:#x} of {len(data):#x}, does not fit"
+        if count == MAX_NOTES:
+            what = f"more than {MAX_NOTES} notes"
+        problems.append(Problem(what, "PT_NOTE", "it and what follows it is lost"))
 
 
 def write_notes(notes: Iterable[Note], order: ByteOrder) -> bytes:
@@ -211,6 +223,8 @@ def write_notes(notes: Iterable[Note], order: ByteOrder) -> bytes:
     data = bytearray()
     for note in notes:
         name = note.name + b"\0"
+        if len(note.data) >= 1 << 32 or not 0 <= note.type < 1 << 32:
+            raise BadRecord(f"{len(note.data):#x} bytes of type {note.type:#x}", where="a note")
         data += header.pack(len(name), len(note.data), note.type)
         data += name.ljust(align(len(name), 4), b"\0")
         data += note.data.ljust(align(len(note.data), 4), b"\0")

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from construct import Int32ub, Int32ul, Int64ub, Int64ul, Struct
 
 from phypan.errors import BadRecord
 from phypan.formats import pt_regs
-from phypan.formats._records import ByteOrder, Bytes, align, build, parse
+from phypan.formats._records import STRUCT_ORDER, ByteOrder, Bytes, build, parse
 
 MAGIC_V0 = 0x4641444D50494E46  # "FADMPINF"
 MAGIC_V1 = 0x4641444D50534947  # "FADMPSIG"
@@ -111,12 +111,15 @@ def _read_v0(data: Bytes, order: ByteOrder, address: int | None) -> CrashInfo:
 
 
 def _v0_sizes(both: int) -> tuple[int, int]:
-    """(size of pt_regs, size of the mask) in bytes: NR_CPUS is nearly always a power of two."""
-    for size in _PT_REGS_SIZES:
-        mask = both - size
-        if 8 <= mask <= 1024 and mask & (mask - 1) == 0:
-            return size, mask
-    return _PT_REGS_SIZES[0], 0
+    """(size of pt_regs, size of the mask) in bytes: NR_CPUS is nearly always a power of two.
+
+    Where two sizes of pt_regs would do (384 + 32 is 352 + 64) the mask cannot be told: 0.
+    """
+    masks = {size: both - size for size in _PT_REGS_SIZES}
+    fitting = {
+        size: mask for size, mask in masks.items() if 8 <= mask <= 1024 and mask & (mask - 1) == 0
+    }
+    return next(iter(fitting.items())) if len(fitting) == 1 else (_PT_REGS_SIZES[0], 0)
 
 
 def _read_v1(data: Bytes, order: ByteOrder) -> CrashInfo:
@@ -153,9 +156,7 @@ def _cpu(number: int) -> int | None:
 
 def _mask(data: bytes, order: ByteOrder) -> frozenset[int]:
     """CPU numbers whose bit is set; the mask is an array of 64-bit words."""
-    words = struct.unpack(
-        f"{'>' if order == 'big' else '<'}{len(data) // 8}Q", data[: len(data) // 8 * 8]
-    )
+    words = struct.unpack_from(f"{STRUCT_ORDER[order]}{len(data) // 8}Q", data)
     return frozenset(
         64 * index + bit for index, word in enumerate(words) for bit in range(64) if word >> bit & 1
     )
@@ -166,10 +167,7 @@ def write(info: CrashInfo, *, pt_regs_size: int = 384, cpu_mask_size: int = 256)
     order = info.order
     regs = pt_regs.write(info.regs, order)[:pt_regs_size].ljust(pt_regs_size, b"\0")
     cpu = UNKNOWN_CPU if info.crashing_cpu is None else info.crashing_cpu
-    mask = bytearray(align(cpu_mask_size, 8))
-    for index in range(0, len(mask), 8):
-        word = sum(1 << n - 8 * index for n in info.online or () if 8 * index <= n < 8 * index + 64)
-        mask[index : index + 8] = word.to_bytes(8, order)
+    mask = _write_mask(info.online or (), cpu_mask_size, order)
     if info.version == 0:
         head = build(
             _v0(order),
@@ -180,14 +178,22 @@ def write(info: CrashInfo, *, pt_regs_size: int = 384, cpu_mask_size: int = 256)
                 "padding": 0,
             },
         )
-        return head + regs + bytes(mask)
+        return head + regs + mask
     address, size = info.vmcoreinfo or (0, 0)
     fields = {
         "magic": MAGIC_V1, "version": info.version, "crashing_cpu": cpu,
         "vmcoreinfo_address": address, "vmcoreinfo_size": size,
         "pt_regs_size": pt_regs_size, "cpu_mask_size": cpu_mask_size,
     }  # fmt: skip
-    return build(_v1(order), fields) + regs + bytes(mask)
+    return build(_v1(order), fields) + regs + mask
+
+
+def _write_mask(numbers: Iterable[int], size: int, order: ByteOrder) -> bytes:
+    bits = sum(1 << number for number in set(numbers))
+    if size % 8 or bits >= 1 << 8 * size:
+        raise BadRecord(f"CPU {bits.bit_length() - 1} in a mask of {size} bytes", where=WHERE)
+    words = bits.to_bytes(size, "little")
+    return b"".join(words[at : at + 8][:: -1 if order == "big" else 1] for at in range(0, size, 8))
 
 
 @dataclass(frozen=True)
@@ -201,11 +207,15 @@ class DebugRegion:
     source: int | None = None
 
 
+def _number(name: str) -> str:
+    return rf"(?P<{name}>0x[0-9a-f]{{1,16}})"
+
+
 _LINES = re.compile(
-    r"(?P<name>CPU |HPTE|DUMP)\s*:\s*(?:"
-    r"\[(?P<start>0x[0-9a-f]+)-(?P<last>0x[0-9a-f]+)\]\s*(?P<size>0x[0-9a-f]+) bytes,"
-    r"|Src: (?P<src>0x[0-9a-f]+), Dest: (?P<dest>0x[0-9a-f]+), Size: (?P<length>0x[0-9a-f]+),"
-    r")\s*Dumped: (?P<dumped>0x[0-9a-f]+)"
+    r"(?P<name>CPU|HPTE|DUMP)\s*+:\s*+(?:"
+    rf"\[{_number('start')}-{_number('last')}\]\s*+{_number('size')} bytes,"
+    rf"|Src: {_number('src')}, Dest: {_number('dest')}, Size: {_number('length')},"
+    rf")\s*+Dumped: {_number('dumped')}\b"
 )
 
 
@@ -216,7 +226,7 @@ def read_debug_regions(text: str) -> list[DebugRegion]:
 
 def _debug_regions(text: str) -> Iterator[DebugRegion]:
     for match in _LINES.finditer(text):
-        name, dumped = match["name"].strip(), int(match["dumped"], 16)
+        name, dumped = match["name"], int(match["dumped"], 16)
         if match["src"]:
             source, destination, size = (int(match[key], 16) for key in ("src", "dest", "length"))
             yield DebugRegion(name, destination, size, dumped, source)
@@ -230,15 +240,15 @@ def write_debug_regions(regions: list[DebugRegion], *, above: int | None = None)
     for region in regions:
         if region.source is not None:
             lines.append(
-                f"{region.name}: Src: {region.source:#018x}, Dest: {region.destination:#018x}, "
+                f"{region.name}: Src: {region.source:#016x}, Dest: {region.destination:#016x}, "
                 f"Size: {region.size:#x}, Dumped: {region.dumped:#x} bytes"
             )
         else:
             last = region.destination + region.size - 1
             lines.append(
-                f"{region.name:<4}:[{region.destination:#018x}-{last:#018x}] "
+                f"{region.name:<4}:[{region.destination:#016x}-{last:#016x}] "
                 f"{region.size:#x} bytes, Dumped: {region.dumped:#x}"
             )
     if above is not None:
-        lines.append(f"Memory above {above:#018x} is reserved for saving crash dump")
+        lines.append(f"Memory above {above:#016x} is reserved for saving crash dump")
     return "\n".join(lines) + "\n"

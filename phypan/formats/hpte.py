@@ -44,7 +44,6 @@ V3_RPN = 0x01FFFFFFFFFFF000
 
 # The virtual segment of the virtualised real mode area (LoPAR: 1 TiB VSID 0x001ffffff).
 VRMA_VSID = 0x1FFFFFF
-VRMA_FIRST = 0x4001FFFFFF000000
 
 # (base page shift, actual page shift) -> value of LP; POWER7 and later without a device tree.
 # A partition's own truth is /cpus/*/ibm,segment-page-sizes.
@@ -59,7 +58,7 @@ SLB_L, SLB_LP = 0x100, 0x030
 SLB_LLP_SHIFT: Mapping[int, int] = {0x000: 12, 0x110: 16, 0x100: 24, 0x120: 34}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Hpte:
     """One entry, decoded. `real` is the real page's address, `pteg` and `slot` its place."""
 
@@ -92,7 +91,7 @@ class Hpte:
     @property
     def vrma(self) -> bool:
         """Whether it maps the virtualised real mode area."""
-        return self.first & VRMA_FIRST == VRMA_FIRST and self.vsid == VRMA_VSID
+        return self.first >> B_SHIFT == 1 and self.vsid == VRMA_VSID
 
     @property
     def vsid(self) -> int:

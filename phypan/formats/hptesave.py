@@ -20,7 +20,7 @@ from construct import Const, Int32ub, Int64ub, Padding, Struct
 
 from phypan.errors import BadRecord, Problem
 from phypan.formats import hpte
-from phypan.formats._records import Bytes, build, parse
+from phypan.formats._records import Bytes, build, pack, parse
 
 MAGIC = b"HPTESAVE"
 HEADER = Struct(
@@ -32,6 +32,7 @@ HEADER = Struct(
 )
 PREFIX = Struct("magic" / Const(MAGIC), "version" / Int32ub, "num_entries_offset" / Int32ub)
 ENTRY = struct.Struct(">QQQ")  # index of the entry in the page table, then its doublewords
+MAX_ENTRIES = 1 << 18  # a VRMA of 16 GiB in pages of 64 KiB; more are damage
 WHERE = "HPTE save area"
 
 
@@ -59,14 +60,13 @@ def read(area: Bytes) -> HpteSaveArea:
     announced = int.from_bytes(bytes(area[at : at + width]), "big")
     first = at + width
     fitting = (len(area) - first) // ENTRY.size
-    count = min(announced, fitting)
+    count = min(announced, fitting, MAX_ENTRIES)
     problems = []
     if header.version != 0:
         problems.append(Problem(f"version {header.version}, not 0", WHERE, "read as version 0"))
-    if announced > fitting:
-        problems.append(
-            Problem(f"{announced} entries announced, {fitting} fit", WHERE, "the others are lost")
-        )
+    if announced > count:
+        what = f"{announced} entries announced, {fitting} fit"
+        problems.append(Problem(what, WHERE, f"the first {count} were read"))
     stored = memoryview(area)[first : first + count * ENTRY.size]
     entries = tuple(hpte.decode(*record) for record in ENTRY.iter_unpack(stored))
     return HpteSaveArea(entries, header.version, tuple(problems))
@@ -74,6 +74,6 @@ def read(area: Bytes) -> HpteSaveArea:
 
 def write(entries: Iterable[tuple[int, int, int]]) -> bytes:
     """The area that holds (index, first doubleword, second doubleword), in this order."""
-    records = [ENTRY.pack(*entry) for entry in entries]
+    records = [pack(ENTRY, *entry, where=WHERE) for entry in entries]
     head = {"version": 0, "num_entries_offset": 0x1C, "num_entries": len(records)}
     return build(HEADER, head) + b"".join(records)

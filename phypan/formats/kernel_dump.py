@@ -42,7 +42,9 @@ SECTION = Struct(
 )
 VERSION = 1
 MAX_SECTIONS = 10  # of version 1
-MAX_SIZE = 512  # bytes, of version 1
+_READ_SECTIONS = (
+    256  # at the most: more are damage, and each is a piece of memory to be looked after
+)
 WHERE = "ibm,kernel-dump"
 
 
@@ -74,6 +76,7 @@ class ErrorFlag(IntFlag):
     DESTINATION_TOO_SMALL = 0x0800
 
 
+OS_TYPES = 0x0100  # from here on the operating system's own, copied as memory is
 COPY_TO_MEMORY = 0x00000001  # request flag: copy into partition memory, not to a disk
 
 
@@ -127,7 +130,7 @@ def read(data: Bytes) -> KernelDump:
             hint="is this file the raw property, with nothing before it?",
         )
     fitting = max(0, (len(data) - first) // size)
-    count = min(header.num_sections, fitting)
+    count = min(header.num_sections, fitting, _READ_SECTIONS)
     if not count:
         raise BadRecord(
             f"no section: {header.num_sections} announced, {fitting} fit in {len(data)} bytes",
@@ -158,7 +161,8 @@ def _header_problems(header: Any, fitting: int, size: int) -> Iterator[Problem]:
             "the sections that are missing are lost",
         )
     if count > MAX_SECTIONS:
-        yield Problem(f"{count} sections, {MAX_SECTIONS} allowed", WHERE, "all were read")
+        read = "all" if count <= _READ_SECTIONS else f"the first {_READ_SECTIONS}"
+        yield Problem(f"{count} sections, {MAX_SECTIONS} allowed", WHERE, f"{read} were read")
     if header.status & Status.ERROR:
         yield Problem(
             "the platform reports a dump error",
@@ -171,12 +175,18 @@ def _header_problems(header: Any, fitting: int, size: int) -> Iterator[Problem]:
 
 def section_problems(dump: KernelDump) -> Iterator[Problem]:
     """What the platform itself says went wrong while it preserved each section."""
+    if not dump.status & (Status.PERFORMED | Status.TRIGGERED | Status.ERROR):
+        yield Problem(
+            "no dump was performed",
+            f"{WHERE}, status {dump.status:#06x}",
+            "this is what was registered; what it names may never have been preserved",
+        )
     for index, section in enumerate(dump.sections):
         where = f"{WHERE}, section {index} ({section.name})"
         if section.error_flags:
-            names = ErrorFlag(section.error_flags & 0xF800)
+            names = [flag.name for flag in ErrorFlag if section.error_flags & flag and flag.name]
             yield Problem(
-                f"error flags {section.error_flags:#06x} ({names!r})",
+                f"error flags {section.error_flags:#06x} ({' '.join(names) or 'reserved'})",
                 where,
                 "what the section holds was used as far as it makes sense",
             )

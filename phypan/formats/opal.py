@@ -16,7 +16,7 @@ from construct import Struct as Record
 
 from phypan.errors import BadRecord, Problem
 from phypan.formats import pt_regs
-from phypan.formats._records import Bytes, build, parse
+from phypan.formats._records import Bytes, build, pack, parse
 
 MPIPL = Record(
     "version" / Int8ub,  # 1
@@ -142,7 +142,7 @@ def write_mpipl(mpipl: Mpipl) -> bytes:
 
 
 def _write_regions(regions: tuple[Region, ...]) -> bytes:
-    return b"".join(REGION.pack(r.source, r.destination, r.size) for r in regions)
+    return b"".join(pack(REGION, r.source, r.destination, r.size) for r in regions)
 
 
 def read_kernel(data: Bytes) -> Kernel:
@@ -214,7 +214,7 @@ def write_threads(threads: list[Thread]) -> tuple[bytes, int]:
             "offset": THREAD.sizeof() - _OFFSET_FIELD,
             "count": count, "entry_size": REGISTER.size, "entry_used": REGISTER.size,
         }  # fmt: skip
-        data += build(THREAD, head) + b"".join(REGISTER.pack(*entry) for entry in row)
+        data += build(THREAD, head) + b"".join(pack(REGISTER, *entry) for entry in row)
         data += bytes(size - len(data) % size if len(data) % size else 0)
     return bytes(data), size
 

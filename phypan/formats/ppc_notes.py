@@ -6,6 +6,7 @@ behind them (arch/powerpc/kernel/ptrace/). All values are in the byte order of t
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -73,6 +74,8 @@ def read_prstatus(data: Bytes, order: ByteOrder) -> Prstatus:
 
 def write_prstatus(status: Prstatus, order: ByteOrder, *, fpvalid: bool = False) -> Note:
     """The note. Signals and times are zero, as the kernel leaves them in a vmcore."""
+    if not -(1 << 31) <= status.pid < 1 << 31:
+        raise BadRecord(f"pr_pid {status.pid}", where="NT_PRSTATUS")
     data = bytearray(PRSTATUS_SIZE)
     data[_PID_AT : _PID_AT + 4] = status.pid.to_bytes(4, order, signed=True)
     data[_REGS_AT:_FPVALID_AT] = pt_regs.write(status.regs, order)
@@ -96,12 +99,9 @@ def register_notes(cpu: CpuState, order: ByteOrder) -> Iterator[Note]:
 
 
 def _checkpoint_notes(registers: Mapping[str, int], order: ByteOrder) -> Iterator[Note]:
-    if "X-GPR00" not in registers:
-        return
-    regs = pt_regs.of([0] * pt_regs.WORDS).replace(
-        **{member: registers.get(name, 0) for name, member in _CHECKPOINT.items()}
-    )
-    yield Note(LINUX, NT_PPC_TM_CGPR, pt_regs.write(regs, order))
+    if all(name in registers for name in _CHECKPOINT):
+        values = {member: registers[name] for name, member in _CHECKPOINT.items()}
+        yield Note(LINUX, NT_PPC_TM_CGPR, pt_regs.write(pt_regs.of(()).replace(**values), order))
     names = ("X-VS{:02}HI", "X-VS{:02}LO", 32, "X-VSCR", "X-VRSAVE")
     data = _vector_registers(registers, *names, order)
     if data is not None:
@@ -145,12 +145,10 @@ def _vector_registers(
     order: ByteOrder,
 ) -> bytes | None:
     """32 vector registers, VSCR as another one, VRSAVE as a word in the place of one."""
-    data = bytearray()
-    for n in range(first, first + 32):
-        if hi.format(n) not in registers or lo.format(n) not in registers:
-            return None
-        value = registers[hi.format(n)] << 64 | registers[lo.format(n)]
-        data += value.to_bytes(16, order)
-    data += registers.get(vscr, 0).to_bytes(16, order)  # as stvx stores it: in the last word
-    data += registers.get(vrsave, 0).to_bytes(4, order) + bytes(12)
-    return bytes(data)
+    pairs = [(hi.format(n), lo.format(n)) for n in range(first, first + 32)]
+    if any(name not in registers for name in (vscr, vrsave, *itertools.chain(*pairs))):
+        return None
+    values = (registers[high] << 64 | registers[low] for high, low in pairs)
+    data = b"".join(value.to_bytes(16, order) for value in values)
+    data += registers[vscr].to_bytes(16, order)  # as stvx stores it: in the lowest word
+    return data + registers[vrsave].to_bytes(4, order) + bytes(12)

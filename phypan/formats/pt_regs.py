@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from phypan.formats._records import STRUCT_ORDER, ByteOrder, Bytes
+from phypan.formats._records import STRUCT_ORDER, ByteOrder, Bytes, pack
 
 NAMES = (
     *(f"gpr{n}" for n in range(32)),
@@ -67,7 +67,7 @@ def read(data: Bytes, order: ByteOrder) -> PtRegs:
 
 def write(regs: PtRegs, order: ByteOrder) -> bytes:
     """All 48 words."""
-    return struct.pack(f"{STRUCT_ORDER[order]}{WORDS}Q", *regs.words)
+    return pack(struct.Struct(f"{STRUCT_ORDER[order]}{WORDS}Q"), *regs.words, where="pt_regs")
 
 
 def from_firmware(registers: Mapping[str, int]) -> PtRegs:

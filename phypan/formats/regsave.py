@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
-from construct import Const, Int32ub, Padding
+from construct import Const, Int32ub
 from construct import Struct as Record
 
 from phypan.errors import BadRecord, Problem
@@ -28,10 +28,13 @@ HEADER = Record(
     "version" / Int32ub,
     "num_cpus_offset" / Int32ub,  # of NUM_CPUS, from the start of the area
 )
-LOPAR_HEADER_PADDING = Padding(12)  # up to 0x1c, where LoPAR's layout has the count
 NUM_CPUS = Int32ub  # the first entry follows at once, aligned or not
 ENTRY = struct.Struct(">8sQ")  # identifier, ASCII padded with NUL; value
 WHERE = "register save area"
+# More than any machine has, that a damaged area may not become objects without end.
+MAX_CPUS = 1 << 16
+MAX_REGISTERS = 2048
+_MAX_PROBLEMS = 32
 
 Layout = Literal["lopar", "qemu"]
 _COUNT_AT: Mapping[Layout, int] = {"lopar": 0x1C, "qemu": 0x10}
@@ -124,83 +127,99 @@ def read(area: Bytes) -> RegisterSaveArea:
     if not HEADER.sizeof() <= at <= len(area) - NUM_CPUS.sizeof():
         raise BadRecord(f"the CPU count is said to be at byte {at:#x}", where=WHERE)
     announced = parse(NUM_CPUS, area[at : at + 4], f"{WHERE}, byte {at:#x}")
-    problems: list[Problem] = []
+    reader = _Reader(announced)
     if header.version != 0:
-        problems.append(Problem(f"version {header.version}, not 0", WHERE, "read as version 0"))
-    cpus = list(_cpus(memoryview(area)[at + 4 :], announced, at + 4, problems))
-    if len(cpus) != announced:
-        problems.append(
-            Problem(
-                f"{announced} CPUs announced, {len(cpus)} found",
-                WHERE,
-                "the registers of the others are lost",
-            )
-        )
-    return RegisterSaveArea(tuple(cpus), header.version, at, tuple(problems))
+        reader.problem(f"version {header.version}, not 0", WHERE, "read as version 0")
+    if not announced:
+        reader.problem("0 CPUs announced", WHERE, "what the area holds is taken for padding")
+    reader.read(memoryview(area)[at + 4 :], at + 4)
+    return RegisterSaveArea(tuple(reader.cpus), header.version, at, tuple(reader.said()))
 
 
 class _Reader:
     """Entries in, CPUs out: what is open, and what was odd on the way."""
 
-    def __init__(self, problems: list[Problem]) -> None:
-        self.number = 0
-        self.registers: dict[str, int] | None = None  # of the CPU that is open
-        self.unknown: set[str] = set()
-        self._problems = problems
+    def __init__(self, announced: int) -> None:
+        self.cpus: list[CpuState] = []
+        self._announced = announced
+        self._number = 0
+        self._open: dict[str, int] | None = None  # registers of the CPU that is being read
+        self._unknown: set[str] = set()
+        self._problems: list[Problem] = []
+        self._unsaid = 0  # problems beyond those that are kept
 
     def problem(self, what: str, where: str, meaning: str) -> None:
-        self._problems.append(Problem(what, where, meaning))
-
-    def start(self, number: int, where: str) -> Iterator[CpuState]:
-        if self.registers is not None:
-            self.problem(f"CPU {self.number} has no end", where, "its registers are kept")
-            yield CpuState(self.number, self.registers)
-        self.number, self.registers = number, {}
-
-    def end(self, number: int, where: str) -> Iterator[CpuState]:
-        if self.registers is None:
-            self.problem("the end of a CPU that did not begin", where, "skipped")
-            return
-        if number != self.number:
-            what = f"CPU {self.number} ends as CPU {number}"
-            self.problem(what, where, "it is taken for the former")
-        yield CpuState(self.number, self.registers)
-        self.registers = None
-
-    def register(self, name: str, value: int) -> None:
-        assert self.registers is not None
-        if name not in REGISTERS and name not in LATER_REGISTERS:
-            self.unknown.add(name)
-        self.registers[name] = value & 0xFFFFFFFF if name in FOUR_BYTES else value
-
-
-def _cpus(
-    entries: memoryview, count: int, first: int, problems: list[Problem]
-) -> Iterator[CpuState]:
-    reader, found = _Reader(problems), 0
-    for position in range(0, len(entries) - ENTRY.size + 1, ENTRY.size):
-        identifier, value = ENTRY.unpack_from(entries, position)
-        name = _NAME_OF.get(identifier) or _printable(identifier)
-        where = f"{WHERE}, byte {first + position:#x}"
-        if name in (CPU_START, CPU_END):
-            mark = reader.start if name == CPU_START else reader.end
-            for cpu in mark(value & 0xFFFFFFFF, where):
-                yield cpu
-                found += 1
-        elif reader.registers is not None:
-            reader.register(name, value)
+        if len(self._problems) < _MAX_PROBLEMS:
+            self._problems.append(Problem(what, where, meaning))
         else:
-            reader.problem(f"{name} stands outside a CPU", where, "reading ended here")
-            break
-        if found == count:
-            break
-    if reader.registers is not None and found < count:
-        what = f"the area ends inside CPU {reader.number}"
-        reader.problem(what, WHERE, "it lacks the registers after that")
-        yield CpuState(reader.number, reader.registers)
-    if reader.unknown:
-        names = ", ".join(sorted(reader.unknown)[:8])
-        reader.problem(f"unknown identifiers: {names}", WHERE, "kept under these names")
+            self._unsaid += 1
+
+    def said(self) -> Iterator[Problem]:
+        """What was odd, after all was read."""
+        yield from self._problems
+        if self._unsaid:
+            yield Problem(f"{self._unsaid} more of this kind", WHERE, "the area is damaged")
+        if self._unknown:
+            names = ", ".join(sorted(self._unknown)[:8])
+            yield Problem(f"unknown identifiers: {names}", WHERE, "kept under these names")
+        if len(self.cpus) != self._announced:
+            what = f"{self._announced} CPUs announced, {len(self.cpus)} found"
+            yield Problem(what, WHERE, "the registers of the others are lost")
+
+    def read(self, entries: memoryview, first: int) -> None:
+        """All CPUs that were announced, from `entries`, which begin at byte `first`."""
+        wanted = min(self._announced, MAX_CPUS)
+        for position in range(0, len(entries) - ENTRY.size + 1, ENTRY.size):
+            if len(self.cpus) >= wanted:
+                break
+            identifier, value = ENTRY.unpack_from(entries, position)
+            name = _NAME_OF.get(identifier) or _printable(identifier)
+            where = f"{WHERE}, byte {first + position:#x}"
+            if name == CPU_START:
+                self._start(value & 0xFFFFFFFF, where)
+            elif name == CPU_END:
+                self._end(value & 0xFFFFFFFF, where)
+            elif self._open is None:
+                self.problem(f"{name} stands outside a CPU", where, "reading ended here")
+                break
+            elif len(self._open) == MAX_REGISTERS:
+                self.problem(f"CPU {self._number} has no end", where, "reading ended here")
+                break
+            else:
+                self._register(name, value, where)
+        if self._open is not None and len(self.cpus) < wanted:
+            what = f"the area ends inside CPU {self._number}"
+            self.problem(what, WHERE, "it lacks the registers after that")
+            self._close()
+
+    def _close(self) -> None:
+        if self._open is not None:
+            self.cpus.append(CpuState(self._number, self._open))
+        self._open = None
+
+    def _start(self, number: int, where: str) -> None:
+        if self._open is not None:
+            self.problem(f"CPU {self._number} has no end", where, "its registers are kept")
+            self._close()
+        self._number, self._open = number, {}
+
+    def _end(self, number: int, where: str) -> None:
+        if self._open is None:
+            self.problem("the end of a CPU that did not begin", where, "skipped")
+        elif number != self._number:
+            what = f"CPU {self._number} ends as CPU {number}"
+            self.problem(what, where, "it is taken for the former")
+        self._close()
+
+    def _register(self, name: str, value: int, where: str) -> None:
+        assert self._open is not None
+        if name not in REGISTERS and name not in LATER_REGISTERS:
+            self._unknown.add(name)
+        if name in self._open:
+            what = f"CPU {self._number} has {name} twice"
+            self.problem(what, where, "the first was used")
+            return
+        self._open[name] = value & 0xFFFFFFFF if name in FOUR_BYTES else value
 
 
 def _printable(identifier: bytes) -> str:
@@ -224,7 +243,7 @@ def write(cpus: Iterable[CpuState], *, layout: Layout = "lopar", tail: bytes = b
 
 
 def _entry(name: str, value: int) -> bytes:
-    identifier = name.encode("ascii")
-    if not 0 < len(identifier) <= 8 or not 0 <= value < 1 << 64:
+    bits = 32 if name in (CPU_START, CPU_END) else 64
+    if not name.isascii() or not 0 < len(name) <= 8 or not 0 <= value < 1 << bits:
         raise BadRecord(f"{name!r} = {value:#x} is not a register entry", where=WHERE)
-    return ENTRY.pack(identifier, value)
+    return ENTRY.pack(name.encode("ascii"), value)

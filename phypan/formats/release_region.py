@@ -22,11 +22,12 @@ from phypan.errors import BadRecord, Problem
 WHERE = "release_region"
 _NUMBER = r"(0[xX][0-9a-fA-F]{1,16}|[0-9a-fA-F]{1,16})"
 _PAIR = rf"{_NUMBER}\s*-\s*{_NUMBER}"
-_GAP = r"[\s:,/\\]*"
+_GAP = r"[\s:,/\\]*+"  # possessive: a long gap before rubbish is not tried in all its parts
 _TEXT = re.compile(
     rf"\s*CPU\s*:\s*{_PAIR}{_GAP}HPTE\s*:\s*{_PAIR}{_GAP}DUMP\s*:\s*{_PAIR}{_GAP}(?:{_PAIR})?{_GAP}\Z"
 )
 LOW_MEMORY = 1 << 28  # bytes that phyp dump preserves: always the low 256 MiB
+MAX_SIZE = 4096  # characters: sysfs gives no more than a page
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class ReleaseRegion:
 
 def read(text: str) -> ReleaseRegion:
     """The regions in `text`, in any of its notations; BadRecord when it is not this text."""
-    match = _TEXT.match(text)
+    match = _TEXT.match(text) if len(text) <= MAX_SIZE else None
     if not match:
         raise BadRecord(
             "not of the form CPU:START-LENGTH: HPTE:START-LENGTH: DUMP:START-LENGTH, START-LENGTH:",
@@ -123,7 +124,7 @@ def write_release(pair: Pair) -> str:
 
 def read_release(text: str) -> Pair:
     """What was written: as sscanf("%lx %lx") reads it, which is what the kernel does."""
-    match = re.match(rf"\s*{_NUMBER}\s+{_NUMBER}", text)
+    match = re.match(rf"\s*{_NUMBER}\s+{_NUMBER}", text[:MAX_SIZE])
     if not match:
-        raise BadRecord(f"{text.strip()!r} is not START LENGTH", where=WHERE)
+        raise BadRecord(f"{text[:80].strip()!r} is not START LENGTH", where=WHERE)
     return Pair(int(match[1], 16), int(match[2], 16))

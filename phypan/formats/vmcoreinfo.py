@@ -7,7 +7,6 @@ NUMBER(), SIZE(), OFFSET(), LENGTH() decimal (an architecture may print some in 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,9 +15,9 @@ from phypan.formats._records import STRUCT_ORDER, ByteOrder, Bytes
 
 NOTE_NAME = b"VMCOREINFO\0"
 MAX_SIZE = 1 << 16  # bytes: the kernel gives the text one page, at the most one of 64K
-_KEY = re.compile(r"(SYMBOL|SIZE|OFFSET|LENGTH|NUMBER)\(([^)]*)\)")
 START = b"OSRELEASE="  # the first line of every kernel's
 NOTE_HEADER = 24  # bytes: three words, the name and its padding
+_SHORT = 256
 
 
 @dataclass(frozen=True)
@@ -99,8 +98,13 @@ class Vmcoreinfo(Mapping[str, str]):
 
 
 def read(text: Bytes) -> Vmcoreinfo:
-    """The VMCOREINFO in `text`, up to the first NUL."""
-    return Vmcoreinfo(bytes(text[:MAX_SIZE]).split(b"\0", 1)[0])
+    """The VMCOREINFO in `text`, up to the first NUL or to where another one begins."""
+    for size in (_SHORT, MAX_SIZE):  # what is no VMCOREINFO is mostly short
+        data = bytes(text[:size])
+        end = min(at for at in (data.find(b"\0"), data.find(START, 1), len(data)) if at >= 0)
+        if end < len(data):
+            break
+    return Vmcoreinfo(data[:end])
 
 
 def plausible(info: Vmcoreinfo) -> bool:

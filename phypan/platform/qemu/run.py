@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from phypan.errors import OutputError, PhypanError, Unsupported, os_errors
+from phypan.errors import InputError, OutputError, Unsupported, os_errors
 from phypan.platform.qemu import crashes, ending, event_loop, machine, ram_disk
 from phypan.platform.qemu.crashes import Crash
 from phypan.platform.qemu.guest_memory import create
@@ -134,7 +134,7 @@ class _Run:
 
     def _ram_disk(self) -> bytes:
         if self.initrd is not None:
-            with os_errors(PhypanError, self.initrd):
+            with os_errors(InputError, self.initrd):
                 return self.initrd.read_bytes()
         assert self.crash is not None
         return ram_disk.build(

@@ -6,8 +6,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 
 from phypan import Analysis, Dump, Hole, hookimpl
+
+_MAX_PIECES = 64  # stretches of memory that are shown; filtered dumps have thousands
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,16 @@ def info(dump: Dump) -> Iterator[InfoRow]:
 
 def _dump(dump: Dump) -> Iterator[tuple[str, str]]:
     yield "source", dump.source
-    if dump.crash_time:
-        when = datetime.fromtimestamp(dump.crash_time, UTC)
-        yield "time of the crash", when.isoformat(sep=" ")
+    if dump.crash_time is not None:
+        yield "time of the crash", _time(dump.crash_time)
     yield "complete", "no: memory that belongs to it is missing" if dump.incomplete else "yes"
+
+
+def _time(seconds: int) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(sep=" ")
+    except (ValueError, OverflowError, OSError):  # no such year
+        return f"{seconds} seconds since 1970"
 
 
 def _kernel(dump: Dump) -> Iterator[tuple[str, str]]:
@@ -54,12 +63,21 @@ def _kernel(dump: Dump) -> Iterator[tuple[str, str]]:
     radix = text.number("RADIX_MMU")
     if radix is not None:
         yield "MMU", "radix" if radix else "hash"
+    yield from _page_tables(dump)
     banner = _banner(dump)
     if banner:
         yield "banner", banner
 
 
-_BANNER = re.compile(rb"Linux version [ -~]{10,480} #\d[ -~]*\n\0")
+def _page_tables(dump: Dump) -> Iterator[tuple[str, str]]:
+    era = dump.spaces.era
+    yield "page tables", era.name if era else "unknown"
+    for fact in dump.spaces.evidence:
+        yield "evidence", fact
+
+
+# Possessive, and the number looked for ahead: memory may be full of almost banners.
+_BANNER = re.compile(rb"Linux version (?=[ -~]{10,480}? #\d)[ -~]{10,512}+\n\0")
 
 
 def _banner(dump: Dump) -> str | None:
@@ -95,12 +113,16 @@ def _firmware(dump: Dump) -> Iterator[tuple[str, str]]:
 
 def _memory(dump: Dump) -> Iterator[tuple[str, str]]:
     yield "readable", f"{dump.memory.size:#x} bytes ({dump.memory.size / (1 << 20):.0f} MiB)"
-    for piece in dump.memory.pieces(0, dump.memory.end):
+    pieces = dump.memory.pieces(0, dump.memory.end)
+    for piece in islice(pieces, _MAX_PIECES):
         where = f"{piece.start:#x}-{piece.end - 1:#x}"
         if isinstance(piece, Hole):
             yield where, f"{piece.state.value}: {piece.why}"
         else:
             yield where, "present"
+    more = sum(1 for _ in pieces)
+    if more:
+        yield "and more", f"{more} stretches and holes behind that"
 
 
 def _cpus(dump: Dump) -> Iterator[tuple[str, str]]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TextIO
+from typing import Literal, TextIO
 
-from phypan import Dump, Renderer, Rows, Show, hookimpl
-
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+from phypan import Dump, Renderer, Rows, cell, hookimpl, printable
 
 
 def render(rows: Rows, dump: Dump, file: TextIO) -> None:
-    """A table as wide as it needs to be; on a terminal it is fitted, and headings stand out."""
+    """A table as wide as it needs to be; on a terminal it is fitted, and headings stand out.
+
+    Rows that people are used to see as text are shown as that.
+    """
+    if rows.text is not None:
+        for line in rows.text(rows):
+            file.write(printable(line.replace("\t", " ")) + "\n")
+        return
     columns = rows.columns
     heads = [column.name.upper().replace("_", " ") for column in columns]
     right = [column.show is not None for column in columns]
@@ -40,39 +45,6 @@ def _fitted(heads: list[str], right: list[bool], cells: list[list[str]], file: T
     for row in cells:
         table.add_row(*(Text(text) for text in row))  # Text: markup in a dump is not markup
     Console(file=file, highlight=False, emoji=False).print(table)
-
-
-def cell(value: Any, show: Show | None) -> str:
-    """The text of a value; control characters, which a dump may hold, are escaped."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int) and show is not None:
-        return number(value, show)
-    if isinstance(value, tuple | list | frozenset | set):
-        return ", ".join(cell(item, show) for item in value)
-    return escape(str(value))
-
-
-def number(value: int, show: Show) -> str:
-    """The text of a number as its column wants it: hexadecimal without 0x, bytes in their unit."""
-    if show.base == 16:
-        return f"{value:0{show.width}x}" if value >= 0 else f"-{-value:x}"
-    if show.unit == "B" and value >= 1024:
-        scaled, index = float(value), 0
-        while scaled >= 1024 and index < len(_UNITS) - 1:
-            scaled, index = scaled / 1024, index + 1
-        return f"{scaled:.4g} {_UNITS[index]}"
-    return f"{value} {show.unit}".rstrip()
-
-
-def escape(text: str) -> str:
-    """`text` with everything that could move a cursor or hide something made visible."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in text
-    )
 
 
 @hookimpl

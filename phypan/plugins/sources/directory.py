@@ -4,6 +4,7 @@
     boot2.dtb        flattened device tree of the second boot
     ibm,kernel-dump  the raw property, where there is no device tree
     release_region   the text of /sys/kernel/release_region (or fadump_region)
+    hpt              an image of the hashed page table, if the hypervisor gave one
 
 `phypan simulate` writes one. A directory with a finished `vmcore` in it, as capture tools leave it
 under /var/crash, opens as that file.
@@ -19,6 +20,7 @@ from phypan import Dump, FileStore, Input, InputError, Source, from_ram, hookimp
 RAM = "ram"
 REGIONS = ("boot2.dtb", "ibm,kernel-dump", "release_region", "fadump_region")
 VMCORE = "vmcore"
+HPT = "hpt"
 
 
 def probe(given: Input) -> int:
@@ -34,6 +36,7 @@ def open_(given: Input) -> Dump | Input:
     if not ram.exists():
         vmcore = FileStore(given.path / VMCORE)
         head = bytes(vmcore.view(0, min(vmcore.size, 4096)))
+        given = replace(given, hpt=given.hpt or _hpt(given.path))
         return replace(given, path=given.path / VMCORE, store=vmcore, head=head)
     regions = (*given.regions, *_described(given.path))
     if not regions:
@@ -44,10 +47,19 @@ def open_(given: Input) -> Dump | Input:
         )
     store = FileStore(ram)
     try:
-        return from_ram(store, read_regions(regions, store), f"dump directory {given.path}")
+        dump = from_ram(store, read_regions(regions, store), f"dump directory {given.path}")
+        hpt = None if given.hpt else _hpt(given.path)
+        if hpt is not None:
+            dump.hpt = FileStore(hpt)
+            dump.stores = (*dump.stores, dump.hpt)
+        return dump
     except BaseException:
         store.close()
         raise
+
+
+def _hpt(path: Path) -> Path | None:
+    return path / HPT if (path / HPT).exists() else None
 
 
 def _described(path: Path) -> tuple[Path, ...]:

@@ -1,0 +1,1 @@
+"""Slow readers of the formats, written from the documents alone and sharing no code with phypan."""
