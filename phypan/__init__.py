@@ -17,21 +17,31 @@ from typing import TYPE_CHECKING, Any
 __version__: str
 
 if TYPE_CHECKING:
+    from phypan import bits as bits
+    from phypan import codecs as codecs
     from phypan import formats as formats
     from phypan import identify as identify
     from phypan import linux as linux
+    from phypan import packing as packing
+    from phypan import pipeline as pipeline
     from phypan.api import analyses as analyses
     from phypan.api import convert as convert
+    from phypan.api import estimate as estimate
     from phypan.api import guests as guests
+    from phypan.api import join as join
     from phypan.api import list_plugins as list_plugins
     from phypan.api import mount as mount
     from phypan.api import open as open
     from phypan.api import render as render
+    from phypan.api import repair as repair
     from phypan.api import run as run
     from phypan.api import simulate as simulate
+    from phypan.api import statistics as statistics
+    from phypan.api import verify as verify
     from phypan.api import writers as writers
     from phypan.assemble import from_ram as from_ram
     from phypan.cells import cell as cell
+    from phypan.conversion import Converted as Converted
     from phypan.diagnosis import doctor as doctor
     from phypan.dump import Cpu as Cpu
     from phypan.dump import Dump as Dump
@@ -47,6 +57,11 @@ if TYPE_CHECKING:
     from phypan.errors import TranslationFault as TranslationFault
     from phypan.errors import Unsupported as Unsupported
     from phypan.errors import printable as printable
+    from phypan.extents import EVERYWHERE as EVERYWHERE
+    from phypan.extents import Extent as Extent
+    from phypan.extents import Hole as Hole
+    from phypan.extents import without_overlaps as without_overlaps
+    from phypan.filter import present_pages as present_pages
     from phypan.from_notes import CoreNotes as CoreNotes
     from phypan.from_notes import dump_from_notes as dump_from_notes
     from phypan.from_notes import read_core_notes as read_core_notes
@@ -55,13 +70,15 @@ if TYPE_CHECKING:
     from phypan.hooks import Renderer as Renderer
     from phypan.hooks import Source as Source
     from phypan.hooks import Writer as Writer
+    from phypan.hooks import Written as Written
     from phypan.hooks import hookimpl as hookimpl
-    from phypan.memory import EVERYWHERE as EVERYWHERE
-    from phypan.memory import Extent as Extent
-    from phypan.memory import Hole as Hole
+    from phypan.kdumpset import KdumpSet as KdumpSet
     from phypan.memory import Memory as Memory
-    from phypan.memory import PageState as PageState
-    from phypan.memory import without_overlaps as without_overlaps
+    from phypan.pagestate import PageMask as PageMask
+    from phypan.pagestate import PageState as PageState
+    from phypan.pagestore import PageStore as PageStore
+    from phypan.pagetypes import PageTypes as PageTypes
+    from phypan.pagetypes import page_type as page_type
     from phypan.regions import read_regions as read_regions
     from phypan.rows import Address as Address
     from phypan.rows import Bytes as Bytes
@@ -86,18 +103,28 @@ if TYPE_CHECKING:
     from phypan.stores import Store as Store
     from phypan.to_notes import NoteRegisters as NoteRegisters
     from phypan.to_notes import core_notes as core_notes
+    from phypan.zones import Node as Node
+    from phypan.zones import nodes as nodes
 
 _HOME = {
-    "api": "analyses convert guests list_plugins mount open render run simulate writers",
+    "api": "analyses convert estimate guests join list_plugins mount open render repair run "
+    "simulate statistics verify writers",
     "assemble": "from_ram",
     "cells": "cell",
+    "conversion": "Converted",
     "diagnosis": "doctor",
     "dump": "Cpu Dump cpus_from",
     "errors": "BadRecord GuestError InputError NotInDump OutputError PhypanError PluginError "
     "Problem TranslationFault Unsupported printable",
+    "extents": "EVERYWHERE Extent Hole without_overlaps",
+    "filter": "present_pages",
     "from_notes": "CoreNotes dump_from_notes read_core_notes",
-    "hooks": "Analysis Input Renderer Source Writer hookimpl",
-    "memory": "EVERYWHERE Extent Hole Memory PageState without_overlaps",
+    "hooks": "Analysis Input Renderer Source Writer Written hookimpl",
+    "kdumpset": "KdumpSet",
+    "memory": "Memory",
+    "pagestate": "PageMask PageState",
+    "pagestore": "PageStore",
+    "pagetypes": "PageTypes page_type",
     "regions": "read_regions",
     "rows": "Address Bytes Column Hex Pages Rows Show",
     "selection": "select",
@@ -108,9 +135,10 @@ _HOME = {
     "spaces.space": "MappedRange Protection Space Step Translation",
     "stores": "BytesStore FileStore Store",
     "to_notes": "NoteRegisters core_notes",
+    "zones": "Node nodes",
 }
 _PLACES = {name: module for module, names in _HOME.items() for name in names.split()}
-_MODULES = ("formats", "identify", "linux")
+_MODULES = ("bits", "codecs", "formats", "identify", "linux", "packing", "pipeline")
 
 __all__ = sorted([*_PLACES, *_MODULES])  # noqa: PLE0605 - the names above, each in one place
 

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO, overload
+from typing import TYPE_CHECKING, Any, Literal, TextIO, cast, overload
 
 from phypan import manager
 from phypan.dump import Dump
 from phypan.errors import InputError, PluginError, Unsupported, os_errors
-from phypan.hooks import Analysis, Input, Writer
+from phypan.hooks import Analysis, Input, Source, Writer
 from phypan.manager import PluginInfo, Registry
 from phypan.memory import MemoryStore
 from phypan.rows import Rows
-from phypan.sinks import FileOutput, Progress, no_progress
-from phypan.stores import FileStore, Store
+from phypan.sinks import Progress, no_progress
+from phypan.stores import FileStore, Store, spooled
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # formats' declarations take time to import: that is done where it is needed
+    from phypan.conversion import Converted
     from phypan.platform.simulation import Simulation
 
 _HEAD = 4096
@@ -55,17 +55,21 @@ def list_plugins() -> list[PluginInfo]:
 
 def open(
     path: str | os.PathLike[str],
-    *,
+    *others: str | os.PathLike[str],
     regions: Iterable[str | os.PathLike[str]] = (),
     source: str | None = None,
+    cache: int = 64 << 20,
     hpt: str | os.PathLike[str] | None = None,
     symbols: Iterable[str | os.PathLike[str]] = (),
     force: bool = False,
 ) -> Dump:
-    """The Dump at `path`: a vmcore, a dump directory, a RAM image with `regions`.
+    """The Dump at `path`: a vmcore, compressed or not, a dump directory, a RAM image.
 
+    path     "-" is standard input. What comes through a pipe is kept in a temporary file
+    others   the other files of a split set, in any order
     regions  files that describe what the firmware preserved: device tree, raw property, text
     source   the name of a source, to choose it instead of the surest one
+    cache    bytes of decompressed pages to keep in memory at the most
     hpt      an image of the hashed page table; or ADDRESS+SIZE, where it is in the dump's memory
     symbols  files with debuginfo: the vmlinux of the crashed kernel, its modules
     force    use a vmlinux of another build than the crashed one
@@ -73,33 +77,81 @@ def open(
     Raises PhypanError: InputError when it cannot be read or nobody knows it, BadRecord when it is
     damaged beyond use.
     """
-    given = _input(Path(path), tuple(Path(region) for region in regions))
-    given = replace(given, hpt=None if hpt is None else Path(hpt))
     stores: list[Store] = []
     try:
-        for _ in range(_MAX_ENVELOPES):
-            if given.store is not None and given.store not in stores:
-                stores.append(given.store)
-            chosen = (
-                manager.named(registry().sources, source, "source")
-                if source
-                else manager.surest(registry().sources, given)
-            )
-            opened = chosen.open(given)
-            if isinstance(opened, Dump):
-                opened.stores = (*opened.stores, *stores)
-                opened.debuginfo, opened.force = tuple(map(Path, symbols)), force
-                if given.hpt is not None:
-                    _add_hpt(opened, given.hpt)
-                return opened
-            if not isinstance(opened, Input):
-                raise PluginError(f"it opened a {type(opened).__name__}", where=chosen.name)
-            given, source = opened, None
-        raise InputError(f"more than {_MAX_ENVELOPES} envelopes", where=os.fspath(path))
+        given = _input(path, stores)
+        given = replace(
+            given,
+            regions=tuple(Path(region) for region in regions),
+            others=tuple(_unwrapped(_input(other, stores), stores) for other in others),
+            cache=cache,
+            hpt=None if hpt is None else Path(hpt),
+        )
+        given, dump = _opened(given, source, stores)
+        dump.debuginfo, dump.force = tuple(map(Path, symbols)), force
+        if given.hpt is not None:
+            _add_hpt(dump, given.hpt)
     except BaseException:
         for store in stores:
             store.close()
         raise
+    dump.stores = (*dump.stores, *stores)
+    return dump
+
+
+def _input(path: str | os.PathLike[str], stores: list[Store]) -> Input:
+    """What is at `path`; its store is added to `stores`, which the caller closes."""
+    if os.fspath(path) == "-":
+        store = spooled(sys.stdin.fileno(), "standard input")
+    elif (path := Path(path)).is_dir():
+        return Input(path, None)
+    elif path.is_fifo():
+        with os_errors(InputError, path), path.open("rb") as pipe:
+            store = spooled(pipe.fileno(), str(path))
+    else:
+        store = FileStore(path)
+    stores.append(store)
+    return Input(Path(path), store, bytes(store.view(0, min(store.size, _HEAD))))
+
+
+def _opened(given: Input, source: str | None, stores: list[Store]) -> tuple[Input, Dump]:
+    """(what was in all envelopes, the Dump in it)."""
+    for _ in range(_MAX_ENVELOPES):
+        chosen = _source(given, source)
+        if given.others and not (chosen.sets or chosen.envelope):
+            raise InputError(
+                f"a dump of kind {chosen.name} is one file, more were given", where=str(given.path)
+            )
+        opened = chosen.open(given)
+        if isinstance(opened, Dump):
+            opened.problems[:0] = given.problems
+            return given, opened
+        given, source = _inside(opened, chosen, stores), None
+    raise InputError(f"more than {_MAX_ENVELOPES} envelopes", where=str(given.path))
+
+
+def _unwrapped(given: Input, stores: list[Store]) -> Input:
+    """What is in the envelopes that `given` may be in."""
+    for _ in range(_MAX_ENVELOPES):
+        chosen = _source(given, None)
+        if not chosen.envelope:
+            return given
+        given = _inside(chosen.open(given), chosen, stores)
+    raise InputError(f"more than {_MAX_ENVELOPES} envelopes", where=str(given.path))
+
+
+def _source(given: Input, name: str | None) -> Source:
+    if name is None:
+        return manager.surest(registry().sources, given)
+    return cast(Source, manager.named(registry().sources, name, "source"))
+
+
+def _inside(opened: object, chosen: Source, stores: list[Store]) -> Input:
+    if not isinstance(opened, Input):
+        raise PluginError(f"it opened a {type(opened).__name__}", where=chosen.name)
+    if opened.store is not None and opened.store not in stores:
+        stores.append(opened.store)
+    return opened
 
 
 _IN_MEMORY = re.compile(r"(0x[0-9a-f]+|\d+)\+(0x[0-9a-f]+|\d+)", re.IGNORECASE)
@@ -116,47 +168,122 @@ def _add_hpt(dump: Dump, path: Path) -> None:
         dump.stores = (*dump.stores, dump.hpt)
 
 
-def _input(path: Path, regions: tuple[Path, ...]) -> Input:
-    if os.path.isdir(path):
-        with os_errors(InputError, path):
-            os.scandir(path).close()
-        return Input(path, None, b"", regions)
-    store = FileStore(path)
-    try:
-        return Input(path, store, bytes(store.view(0, min(store.size, _HEAD))), regions)
-    except BaseException:
-        store.close()
-        raise
-
-
 def convert(
     dump: Dump | str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,
     format: str = "elf",
     force: bool = False,
+    dump_level: int | Sequence[int] = 0,
+    flattened: bool = False,
+    split: int = 1,
     progress: Progress = no_progress,
     **options: Any,
-) -> Path:
-    """Write `dump` to `target`; the path of the finished file.
+) -> Converted:
+    """Write `dump` to `target`, or to TARGET.1, TARGET.2, ... if it is split.
 
-    format    the name of a writer
-    force     overwrite what is there
-    progress  called with (bytes done, bytes in all)
-    options   the writer's own
+    target      "-" is standard output: a flattened dump, as through any pipe
+    format      the name of a writer
+    force       overwrite what is there
+    dump_level  which kinds of pages to leave out, makedumpfile's -d (0 to 31). Of several the next
+                is tried when there is no room at one
+    flattened   in makedumpfile's flattened format
+    split       how many files to write, each with a share of the pages
+    progress    called with (bytes done, bytes in all)
+    options     the writer's own
 
-    Until it is finished and durable the file is TARGET.incomplete. Raises OutputError.
+    Until it is finished and durable a file is NAME.incomplete. Raises OutputError.
     """
     if not isinstance(dump, Dump):
         with open(dump) as opened:
-            return convert(opened, target, format=format, force=force, progress=progress, **options)
+            return convert(
+                opened, target, format=format, force=force, dump_level=dump_level,
+                flattened=flattened, split=split, progress=progress, **options,
+            )  # fmt: skip
+    from phypan import conversion
+
+    return conversion.run(
+        dump,
+        manager.named(registry().writers, format, "format"),
+        target,
+        force=force,
+        levels=(dump_level,) if isinstance(dump_level, int) else tuple(dump_level),
+        flattened=flattened,
+        split=split,
+        progress=progress,
+        options=options,
+    )
+
+
+def join(
+    paths: Sequence[str | os.PathLike[str]],
+    target: str | os.PathLike[str],
+    *,
+    force: bool = False,
+    progress: Progress = no_progress,
+) -> Converted:
+    """Write the dump of a split set, whose files are `paths`, to one file `target`.
+
+    Pages are taken as they are stored, with their checksums.
+    """
+    with open(*paths) as dump:
+        return convert(
+            dump, target, format="kdump", compress="keep", force=force, progress=progress
+        )
+
+
+def verify(dump: Dump, *, progress: Progress = no_progress) -> Rows:
+    """All that is wrong with `dump`, down to each damaged page; no rows if nothing is.
+
+    Where a file has phypan's checksums they are compared. Else everything is looked at that can
+    be: headers, descriptors, bitmaps, compressed streams, segments that leave the file.
+    """
+    from phypan import checking
+
+    return Rows("verify", checking.Finding, tuple(checking.findings(dump, progress)))
+
+
+def repair(
+    paths: Sequence[str | os.PathLike[str]],
+    target: str | os.PathLike[str],
+    *,
+    force: bool = False,
+    progress: Progress = no_progress,
+) -> Converted:
+    """Write what is left of a damaged or truncated dump to `target`, in the same format.
+
+    Damaged pages become holes with that reason, and the file is flagged as incomplete.
+
+    paths  the file, or all files of a split set
+    """
+    from phypan import checking
+
+    with open(*paths) as dump:
+        damage = list(checking.damaged(dump, progress))
+        dump.incomplete = dump.incomplete or bool(damage or dump.problems)
+        dump.memory = checking.without(dump, damage)
+        options: dict[str, Any] = {"compress": "keep"} if dump.format == "kdump" else {}
+        return convert(dump, target, format=dump.format, force=force, progress=progress, **options)
+
+
+def estimate(dump: Dump, *, format: str = "elf", dump_level: int = 0, **options: Any) -> Rows:
+    """What `convert` would leave out and write, with the size and the time that it would take.
+
+    Nothing is written: a sample of the pages is compressed.
+    """
+    from phypan import conversion, reports
+
     writer = manager.named(registry().writers, format, "format")
-    unknown = sorted(set(options) - set(inspect.signature(writer.write).parameters))
-    if unknown:
-        raise Unsupported(f"the format {format} has no option {', '.join(unknown)}")
-    with FileOutput(target, force=force) as output:
-        writer.write(dump, output, progress, **options)
-    return output.path
+    conversion.check_options(writer, options)
+    rows = reports.estimate(dump, writer, dump_level, options)
+    return Rows("estimate", reports.ReportRow, rows)
+
+
+def statistics(dump: Dump, done: Converted) -> Rows:
+    """What a conversion of `dump` left out and wrote."""
+    from phypan import reports
+
+    return Rows("statistics", reports.ReportRow, reports.statistics(dump, done))
 
 
 def guests() -> Mapping[str, Callable[..., Any]]:

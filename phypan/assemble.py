@@ -13,7 +13,8 @@ from phypan.formats import vmcoreinfo as vmcoreinfo_format
 from phypan.formats._records import ByteOrder
 from phypan.formats.kernel_dump import SectionType
 from phypan.formats.vmcoreinfo import Vmcoreinfo
-from phypan.memory import Memory, PageState
+from phypan.memory import Memory
+from phypan.pagestate import PageState
 from phypan.preserved import LARGEST_PAGE
 from phypan.regions import Regions
 from phypan.stores import Store

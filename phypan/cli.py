@@ -48,6 +48,14 @@ def _source_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--source", "source_name", metavar="NAME", help="Open it as this kind of source."
         ),
         click.option(
+            "--with",
+            "others",
+            metavar="FILE",
+            multiple=True,
+            type=_PATH,
+            help="Another file of a split set; SOURCE is one of them.",
+        ),
+        click.option(
             "--regions",
             metavar="FILE",
             multiple=True,
@@ -99,12 +107,16 @@ def _row_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Show rows for which it holds: 'pid > 100', 'comm ~ ^kworker'.",
         ),
         click.option("--columns", default="", metavar="NAMES", help="Show these, in this order."),
-        click.option(
-            "-r", "--render", default="table", show_default=True, help="How: table, json, ..."
-        ),
+        _render_option,
     ):
         command = decorate(command)
     return command
+
+
+def _render_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "-r", "--render", default="table", show_default=True, help="How: table, json, ..."
+    )(command)
 
 
 def _names(text: str) -> list[str]:
@@ -119,6 +131,7 @@ def _analysis_command(analysis: phypan.Analysis) -> click.Command:
     @_row_options
     def run(
         source: Path,
+        others: tuple[Path, ...],
         regions: tuple[Path, ...],
         source_name: str | None,
         render: str,
@@ -128,7 +141,7 @@ def _analysis_command(analysis: phypan.Analysis) -> click.Command:
         **options: Any,
     ) -> None:
         kernel = {name: options.pop(name) for name in ("hpt", "symbols", "force")}
-        with phypan.open(source, regions=regions, source=source_name, **kernel) as dump:
+        with phypan.open(source, *others, regions=regions, source=source_name, **kernel) as dump:
             known = len(dump.problems)
             rows = phypan.run(dump, analysis.name, **options)
             rows = phypan.select(rows, names=_names(columns), filters=filters, sort=_names(sort))
@@ -143,31 +156,184 @@ def _analysis_command(analysis: phypan.Analysis) -> click.Command:
     return make(run)
 
 
-@cli.command(
-    cls=LateOptions,
-    late=lambda: options_of(*(writer.write for writer in phypan.writers().values())),
-)
+def _writer_options() -> list[click.Parameter]:
+    """The options of all writers, but for those that --split sets."""
+    found = options_of(*(writer.write for writer in phypan.writers().values()))
+    return [option for option in found if option.name not in ("part", "parts")]
+
+
+_LETTERS = {"c": "zlib", "l": "lzo", "p": "snappy", "z": "zstd"}
+
+
+def _letters(command: Callable[..., Any]) -> Callable[..., Any]:
+    """makedumpfile's letters."""
+    for letter, name in reversed(_LETTERS.items()):
+        text = f"Compressed dump, pages compressed by {name}."
+        command = click.option(f"-{letter}", "codec", flag_value=name, default=None, help=text)(
+            command
+        )
+    for decorate in (
+        click.option("-F", "flattened", is_flag=True, help="Flattened, as for a pipe."),
+        click.option("-E", "elf", is_flag=True, help="ELF vmcore, also of a filtered dump."),
+        click.option(
+            "-d",
+            "dump_level",
+            metavar="LEVEL[,LEVEL...]",
+            type=Levels(),
+            default=(0,),
+            help="Leave out: 1 zeros, 2 cache, 4 private cache, 8 user, 16 free pages, or a sum "
+            "of these. Of several the next is tried when there is no room at one.",
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
+class Levels(click.ParamType):  # type: ignore[type-arg]
+    """One or several dump levels."""
+
+    name = "levels"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """The levels in ascending order of what they leave out, as they were given."""
+        try:
+            return value if isinstance(value, tuple) else tuple(int(n) for n in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a dump level, or several", param, ctx)
+
+
+@cli.command(cls=LateOptions, late=_writer_options)
 @_source_options
-@click.argument("target", type=_PATH)
-@click.option("--format", "format_name", default="elf", show_default=True, metavar="NAME")
+@click.argument("target", type=_PATH, required=False)
+@click.option("--format", "format_name", metavar="NAME", help="elf, kdump, ...  [default: elf]")
 @click.option("-f", "--force", is_flag=True, help="Overwrite TARGET.")
+@_letters
+@click.option("--split", metavar="N", type=click.IntRange(1, 1000), default=1,
+              help="Write TARGET.1 to TARGET.N, each with a share of the pages.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Only tell what would be written, by a sample.")
+@click.option("--show-stats", is_flag=True, help="Tell what was left out and written.")
 def convert(
     source: Path,
+    others: tuple[Path, ...],
     regions: tuple[Path, ...],
     source_name: str | None,
     hpt: Path | None,
-    target: Path,
-    format_name: str,
+    target: Path | None,
+    dump_level: tuple[int, ...],
+    split: int,
+    flattened: bool,
     force: bool,
+    dry_run: bool,
+    show_stats: bool,
     **options: Any,
 ) -> None:
-    """Write SOURCE to TARGET in another format: a vmcore for crash, drgn, gdb, libkdumpfile."""
-    with phypan.open(source, regions=regions, source=source_name) as dump, _progress() as progress:
-        phypan.convert(
-            dump, target, format=format_name, force=force, progress=progress, **given(options)
-        )
-        for problem in dump.problems:
-            click.echo(f"phypan: problem: {problem}", err=True)
+    """Write SOURCE to TARGET in another format: for crash, drgn, gdb, libkdumpfile.
+
+    TARGET may be -, for standard output: a flattened dump. With -c, -l, -p, -z or -d it is a
+    compressed dump, else an ELF vmcore.
+    """
+    chosen = _chosen(**options)
+    if target is None and not dry_run:
+        raise click.UsageError("Missing argument 'TARGET'.")
+    with phypan.open(source, *others, regions=regions, source=source_name, hpt=hpt) as dump:
+        if dry_run or target is None:
+            rows = phypan.estimate(dump, dump_level=dump_level[0], **chosen)
+            phypan.render(rows, dump)
+            return
+        with _progress() as progress:
+            done = phypan.convert(
+                dump, target, dump_level=dump_level, flattened=flattened, split=split,
+                force=force, progress=progress, **chosen,
+            )  # fmt: skip
+        if show_stats:
+            phypan.render(phypan.statistics(dump, done), dump, file=sys.stderr)
+        _report(dump)
+    _check_complete(done)
+
+
+def _chosen(
+    format_name: str | None, codec: str | None, elf: bool, **options: Any
+) -> dict[str, Any]:
+    """The format and the writer's options: makedumpfile's letters mean a compressed dump."""
+    options = given(options)
+    if codec is not None:
+        options["compress"] = codec
+    if elf and codec is not None:
+        raise click.UsageError("-E is an ELF vmcore, which is not compressed")
+    if format_name is None and not elf and _asked("dump_level"):
+        options.setdefault("compress", "none")
+    kdump = not elf and not {"compress", "num_threads", "keep_incomplete"}.isdisjoint(options)
+    return {"format": format_name or ("kdump" if kdump else "elf"), **options}
+
+
+def _check_complete(done: phypan.Converted) -> None:
+    """A failure that says what is missing, if something is."""
+    for path, written in zip(done.paths, done.written, strict=True):
+        if not written.complete:
+            why = written.reason or f"{written.damaged} pages cannot be read"
+            raise phypan.OutputError(
+                f"it has {written.pages} pages and is flagged as incomplete: {why}",
+                where=str(path),
+            )
+
+
+@cli.command()
+@click.argument("files", metavar="FILE...", type=_PATH, nargs=-1, required=True)
+@click.argument("target", type=_PATH)
+@click.option("-f", "--force", is_flag=True, help="Overwrite TARGET.")
+def join(files: tuple[Path, ...], target: Path, force: bool) -> None:
+    """Write the files of a split set as one, without compressing anything anew."""
+    with _progress() as progress:
+        done = phypan.join(files, target, force=force, progress=progress)
+    _check_complete(done)
+
+
+@cli.command()
+@_source_options
+@_render_option
+def verify(
+    source: Path,
+    others: tuple[Path, ...],
+    regions: tuple[Path, ...],
+    source_name: str | None,
+    hpt: Path | None,
+    render: str,
+) -> None:
+    """List all that is damaged in a dump, by its checksums where it has them.
+
+    The exit code is 1 if anything is.
+    """
+    with phypan.open(source, *others, regions=regions, source=source_name, hpt=hpt) as dump:
+        with _progress() as progress:
+            found = phypan.verify(dump, progress=progress)
+        phypan.render(found, dump, renderer=render)
+    if any(True for _ in found):
+        raise SystemExit(1)
+
+
+@cli.command()
+@click.argument("files", metavar="FILE...", type=_PATH, nargs=-1, required=True)
+@click.argument("target", type=_PATH)
+@click.option("-f", "--force", is_flag=True, help="Overwrite TARGET.")
+def repair(files: tuple[Path, ...], target: Path, force: bool) -> None:
+    """Write what is left of a damaged dump, so that other tools open it.
+
+    Damaged pages become holes, and TARGET is flagged as incomplete.
+    """
+    with _progress() as progress:
+        phypan.repair(files, target, force=force, progress=progress)
+
+
+def _asked(name: str) -> bool:
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE
+
+
+def _report(dump: phypan.Dump) -> None:
+    for problem in dump.problems:
+        click.echo(f"phypan: problem: {problem}", err=True)
 
 
 @contextmanager
@@ -236,9 +402,16 @@ def demo(directory: Path | None) -> None:
 
 @cli.command()
 @_source_options
-def doctor(source: Path, regions: tuple[Path, ...], source_name: str | None) -> None:
+def doctor(
+    source: Path,
+    others: tuple[Path, ...],
+    regions: tuple[Path, ...],
+    source_name: str | None,
+    hpt: Path | None,
+) -> None:
     """Print a small text about SOURCE for a bug report: layouts, no contents of memory."""
-    click.echo(phypan.doctor(source, regions=regions, source=source_name), nl=False)
+    text = phypan.doctor(source, *others, regions=regions, source=source_name, hpt=hpt)
+    click.echo(text, nl=False)
 
 
 @cli.command()

@@ -45,14 +45,17 @@ Lines = Iterator[str]
 
 def doctor(
     path: str | os.PathLike[str],
-    *,
+    *others: str | os.PathLike[str],
     regions: Iterable[str | os.PathLike[str]] = (),
     source: str | None = None,
+    hpt: str | os.PathLike[str] | None = None,
 ) -> str:
     """The text about the dump at `path`, which may be one that does not open.
 
-    regions  as for open()
-    source   as for open()
+    others   as for open(), like the rest
+    regions
+    source
+    hpt
 
     An exception that is none of phypan's own becomes part of it: it is the bug.
     """
@@ -63,7 +66,7 @@ def doctor(
         *_section("input", _input, Path(path)),
     ]
     try:
-        dump = phypan.open(path, regions=given, source=source)
+        dump = phypan.open(path, *others, regions=given, source=source, hpt=hpt)
     except phypan.PhypanError as error:
         return _text([*lines, "", "[open]", f"error: {_without_folders(str(error), path)}"])
     except Exception:  # noqa: BLE001 - it is what the report is about
@@ -170,7 +173,8 @@ def _firmware(dump: phypan.Dump) -> Lines:
 
 def _memory(dump: phypan.Dump) -> Lines:
     pieces = list(dump.memory.pieces(0, dump.memory.end))
-    yield f"{dump.memory.size:#x} bytes in {len(dump.memory.extents)} extents"
+    present = sum(isinstance(piece, phypan.Extent) for piece in pieces)
+    yield f"{dump.memory.size:#x} bytes in {present} pieces"
     for piece in pieces[:_SHOWN_HOLES]:
         state = f"{piece.state.value}: {piece.why}" if isinstance(piece, phypan.Hole) else "present"
         yield f"{piece.start:#x}-{piece.end - 1:#x} {state}"
@@ -205,14 +209,18 @@ def _kernel(dump: phypan.Dump) -> Lines:
 
 
 def _spaces(dump: phypan.Dump) -> Lines:
-    spaces = getattr(dump, "spaces", None)
-    if spaces is None:
-        yield "none"
-        return
-    yield f"era: {spaces.era}"
+    """What the page tables were taken for, and why; every era that was tried has its reason."""
+    spaces = dump.spaces
+    yield f"era: {spaces.era.name if spaces.era else 'none that is known'}"
     for reason in spaces.evidence:
         yield f"evidence: {reason}"
     yield f"spaces: {' '.join(spaces)}"
+
+
+def _debuginfo(dump: phypan.Dump) -> Lines:
+    """Where names and types of the kernel come from; no value of any variable."""
+    yield f"types: {dump.types or 'none'}"
+    yield f"symbols: {dump.symbols.source or 'none'}"
 
 
 def _problems(dump: phypan.Dump) -> Lines:
@@ -228,5 +236,6 @@ _SECTIONS: dict[str, Callable[[phypan.Dump], Lines]] = {
     "cpus": _cpus,
     "kernel": _kernel,
     "spaces": _spaces,
+    "debuginfo": _debuginfo,
     "problems": _problems,
 }

@@ -98,6 +98,8 @@ class Dump:
     crash_info   Linux's header of a firmware-assisted dump
     crash_time   seconds since 1970; None if unknown
     incomplete   whether memory that belongs to the dump is damaged or was not preserved
+    dump_level   which kinds of pages were left out when it was written, makedumpfile's -d
+    format       the writer that writes what was opened: "kdump", else "elf"
     notes        notes of a core file that belong to no CPU and that phypan does not read
     raw          areas as they were preserved, by the type of phypan's note that holds them
     problems     all that is inconsistent or missing
@@ -117,6 +119,8 @@ class Dump:
     crash_info: CrashInfo | None = None
     crash_time: int | None = None
     incomplete: bool = False
+    dump_level: int = 0
+    format: str = "elf"
     notes: tuple[Note, ...] = ()
     raw: Mapping[int, bytes] = field(default_factory=lambda: MappingProxyType({}))
     problems: list[Problem] = field(default_factory=list)

@@ -67,12 +67,13 @@ class NotInDump(PhypanError, LookupError):
     """Memory that the dump does not hold.
 
     address  the first physical address that is missing
-    state    why, in one word: "absent", "excluded" or "damaged" (see phypan.memory)
+    state    what it is, in one word: "absent", "excluded" or "damaged" (see phypan.pagestate)
+    why      why it is that
     """
 
     def __init__(self, address: int, state: str, why: str, *, hint: str | None = None) -> None:
         super().__init__(f"{state}: {why}", where=f"physical address {address:#x}", hint=hint)
-        self.address, self.state = address, state
+        self.address, self.state, self.why = address, state, why
 
 
 class TranslationFault(PhypanError, LookupError):

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from phypan import identify
 from phypan.dump import Cpu, Dump, cpus_from
 from phypan.errors import BadRecord, PhypanError, Problem
+from phypan.extents import EVERYWHERE, Hole
 from phypan.formats import elfcore, fadump, hptesave, kernel_dump, ppc_notes, regsave
 from phypan.formats import vmcoreinfo as vmcoreinfo_format
 from phypan.formats._records import ByteOrder, Bytes
@@ -22,7 +23,8 @@ from phypan.formats.elfcore import Note
 from phypan.formats.fadump import CrashInfo
 from phypan.formats.ppc_notes import Prstatus
 from phypan.formats.vmcoreinfo import Vmcoreinfo
-from phypan.memory import EVERYWHERE, Hole, Memory, PageState
+from phypan.memory import Memory
+from phypan.pagestate import PageState
 
 _T = TypeVar("_T")
 _MAX_DESCRIPTION = 16 << 20  # bytes of JSON

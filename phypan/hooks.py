@@ -17,6 +17,7 @@ import pluggy
 
 if TYPE_CHECKING:
     from phypan.dump import Dump
+    from phypan.errors import Problem
     from phypan.rows import Rows
     from phypan.stores import Store
 
@@ -28,12 +29,15 @@ hookimpl = pluggy.HookimplMarker("phypan")
 class Input:
     """What a user asked to open.
 
-    path     as it was given
-    store    its bytes; None when it is a directory
-    head     the first 4096 bytes, fewer if there are no more; empty for a directory
-    regions  files that describe a firmware-assisted dump (--regions)
-    hpt      an image of the hashed page table, or where it is in memory (--hpt); whoever opens the
-             dump takes care of it
+    path      as it was given
+    store     its bytes; None when it is a directory
+    head      the first 4096 bytes, fewer if there are no more; empty for a directory
+    regions   files that describe a firmware-assisted dump (--regions)
+    hpt       an image of the hashed page table, or where it is in memory (--hpt); whoever opens the
+              dump takes care of it
+    others    the other files of a set (--with), already out of their envelopes
+    cache     bytes of decoded pages that the source may keep in memory
+    problems  what an envelope found on the way; the Dump gets them
     """
 
     path: Path
@@ -41,24 +45,52 @@ class Input:
     head: bytes = b""
     regions: tuple[Path, ...] = ()
     hpt: Path | None = None
+    others: tuple[Input, ...] = ()
+    cache: int = 64 << 20
+    problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True)
 class Source:
     """A way to open a dump.
 
-    name   one word; --source NAME asks for it by this name
-    help   one line
-    probe  how sure it is that an Input is its own: 0 not at all, 100 beyond doubt. It must be
-           quick and must not fail: an exception counts as 0
-    open   the Dump, or another Input that is inside of this one and is probed anew (an envelope:
-           flattened, sealed). It may raise PhypanError; what else it raises is a bug of the plugin
+    name      one word; --source NAME asks for it by this name
+    help      one line
+    probe     how sure it is that an Input is its own: 0 not at all, 100 beyond doubt. It must be
+              quick and must not fail: an exception counts as 0
+    open      the Dump, or another Input that is inside of this one and is probed anew (an
+              envelope: flattened, sealed), made of this one with dataclasses.replace. It may raise
+              PhypanError; what else it raises is a bug of the plugin
+    envelope  whether `open` always gives what is inside: the other files of a set are taken out
+              of such before the set is opened
+    sets      whether it opens sets of several files (Input.others)
     """
 
     name: str
     help: str
     probe: Callable[[Input], int]
     open: Callable[[Input], Dump | Input]
+    envelope: bool = False
+    sets: bool = False
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a writer wrote.
+
+    pages     pages whose content is in the file, those of zeros too
+    zeros     of them, those that take no room of their own
+    damaged   pages that were to be written and could not be read
+    size      bytes of the file
+    complete  whether all pages are there; why not, in `reason`
+    """
+
+    pages: int
+    zeros: int = 0
+    damaged: int = 0
+    size: int = 0
+    complete: bool = True
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,12 +101,19 @@ class Writer:
     help   one line
     write  called with the Dump, an Output and a Progress, and by keyword with the options that
            its signature names: keyword-only, with defaults, each an option on the command line.
-           It writes everything; the caller opens, finishes and names the file
+           It writes everything, and may return Written, which says what that was; the caller
+           opens, finishes and names the file
+    splits whether a dump can be written as several files, in any order: `write` then takes `part`
+           and `parts` as well, 0 and 1 for a single file
+    merges of the pages that a filter leaves out, runs that are shorter than this are kept, for a
+           format in which each run costs something
     """
 
     name: str
     help: str
-    write: Callable[..., None]
+    write: Callable[..., Written | None]
+    splits: bool = False
+    merges: int = 1
 
 
 @dataclass(frozen=True)

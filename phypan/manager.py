@@ -25,12 +25,12 @@ from phypan.hooks import Analysis, Renderer, Source, Writer
 
 GROUP = "phypan"
 _BUILT_IN: Mapping[str, tuple[str, ...]] = {
-    "sources": ("ram", "directory", "elf"),
-    "writers": ("elf",),
+    "sources": ("ram", "directory", "elf", "kdump", "flattened"),
+    "writers": ("elf", "kdump"),
     "analyses": (
         *("info", "sys", "triage", "dmesg", "ps", "bt", "modules", "cpus"),
         *("memory", "slab", "mounts", "files", "runqueue", "irq", "timers", "net", "sockets"),
-        *("vtop", "ptov", "maps", "hpt", "hptesave"),
+        *("vtop", "ptov", "maps", "hpt", "hptesave", "pages", "explain"),
     ),
     "renderers": ("table", "json", "jsonl", "csv", "markdown", "html"),
 }

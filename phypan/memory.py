@@ -1,65 +1,24 @@
 """Memory: the crashed partition's physical memory, and why a part of it is not there.
 
 Extents, sorted by physical address, lie over stores. Whatever no extent covers is a hole, and a
-hole has a reason. It is never read as zeros.
+hole has a reason. It is never read as zeros. Masks make holes in extents, page by page, for dumps
+of which pages were left out.
 """
 
 from __future__ import annotations
 
-import heapq
 import itertools
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from enum import Enum
-from typing import TypeVar
+from contextlib import suppress
+from dataclasses import replace
 
 from phypan.errors import BadRecord, InputError, NotInDump
+from phypan.extents import EVERYWHERE, NOWHERE, Extent, Hole, Piece, checked, foremost, part
+from phypan.pagestate import PageMask, PageState, Reason
 from phypan.stores import Store
 
-
-class PageState(Enum):
-    """What a dump has of a page."""
-
-    PRESENT = "present"
-    ZERO = "zero"  # present, and known to hold zeros without being stored
-    EXCLUDED = "excluded"  # left out on purpose when the dump was written
-    ABSENT = "absent"  # never part of it
-    DAMAGED = "damaged"  # was part of it, and cannot be read
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """Physical addresses from `start` on, `size` bytes, found in `store` at `offset`."""
-
-    start: int
-    size: int
-    store: Store
-    offset: int
-
-    @property
-    def end(self) -> int:
-        """The first physical address behind it."""
-        return self.start + self.size
-
-
-@dataclass(frozen=True, slots=True)
-class Hole:
-    """Physical addresses from `start` on, `size` bytes, that cannot be read, and why."""
-
-    start: int
-    size: int
-    state: PageState = PageState.ABSENT
-    why: str = "no part of the dump covers it"
-
-    @property
-    def end(self) -> int:
-        """The first physical address behind it."""
-        return self.start + self.size
-
-
-Piece = Extent | Hole
-EVERYWHERE = 1 << 64
+_SMALLEST = 2048  # bytes: less than any page, which is damaged as a whole
 
 
 class Memory:
@@ -68,33 +27,54 @@ class Memory:
     extents  must not overlap; need not be sorted
     holes    reasons for what no extent covers; of two that overlap the one given first counts, and
              an extent counts before any hole
+    masks    pages that are not there although an extent covers them
 
     Raises BadRecord when two extents overlap, or something lies outside of 64 bits.
     """
 
-    def __init__(self, extents: Iterable[Extent], holes: Iterable[Hole] = ()) -> None:
-        self.extents: Sequence[Extent] = sorted(_checked(extents), key=lambda extent: extent.start)
-        self._starts = [extent.start for extent in self.extents]
-        for before, after in itertools.pairwise(self.extents):
+    def __init__(
+        self,
+        extents: Iterable[Extent],
+        holes: Iterable[Hole] = (),
+        masks: Sequence[PageMask] = (),
+    ) -> None:
+        self._extents: Sequence[Extent] = sorted(checked(extents), key=lambda extent: extent.start)
+        self._masks = tuple(masks)
+        self._starts = [extent.start for extent in self._extents]
+        for before, after in itertools.pairwise(self._extents):
             if before.end > after.start:
                 raise BadRecord(f"two extents hold physical address {after.start:#x}")
-        given = list(_checked(holes))
+        given = list(checked(holes))
         self._reasons = [
             replace(given[index], start=start, size=end - start)
-            for start, end, index in _foremost(given)
+            for start, end, index in foremost(given)
         ]
         self._reason_starts = [hole.start for hole in self._reasons]
 
     @property
     def end(self) -> int:
         """The first physical address behind the last byte or known hole; 0 when empty."""
-        last: list[Piece] = [*self.extents[-1:], *self._reasons[-1:]]
+        last: list[Piece] = [*self._extents[-1:], *self._reasons[-1:]]
         return max((piece.end for piece in last), default=0)
 
     @property
     def size(self) -> int:
         """Bytes that can be read."""
         return sum(extent.size for extent in self.extents)
+
+    @property
+    def extents(self) -> Iterator[Extent]:
+        """The extents in ascending order; where pages are masked there may be very many."""
+        for extent in self._extents:
+            yield from (piece for piece in self._masked(extent) if isinstance(piece, Extent))
+
+    def stores(self) -> Sequence[Store]:
+        """What the extents lie over, each once."""
+        return tuple({id(extent.store): extent.store for extent in self._extents}.values())
+
+    def masked(self, mask: PageMask) -> Memory:
+        """The same memory without the pages that `mask` does not keep; known reasons stay."""
+        return Memory(self._extents, self._reasons, (*self._masks, mask))
 
     def at(self, address: int) -> Piece:
         """The extent or hole at physical `address`, from there to its end."""
@@ -106,41 +86,68 @@ class Memory:
         """Extents and holes from physical address `start` to `end`, cut to that, without gaps."""
         if start < 0 or end > EVERYWHERE:
             raise BadRecord(f"{start:#x} to {end:#x} are no physical addresses")
-        if start >= end:
-            return
-        for index in range(max(0, bisect_right(self._starts, start) - 1), len(self.extents)):
-            extent = self.extents[index]
-            if extent.end <= start:
+        before: Hole | None = None
+        for piece in self._pieces(start, end):
+            if before is None:
+                pass
+            elif isinstance(piece, Hole) and (piece.state, piece.why) == (before.state, before.why):
+                before = replace(before, size=before.size + piece.size)
                 continue
-            if extent.start >= end:
-                break
+            else:
+                yield before
+            before = piece if isinstance(piece, Hole) else None
+            if before is None:
+                yield piece
+        if before is not None:
+            yield before
+
+    def _pieces(self, start: int, end: int) -> Iterator[Piece]:
+        """The same, but that a hole may be in several pieces."""
+        index = max(0, bisect_right(self._starts, start) - 1)
+        while start < end:
+            while index < len(self._extents) and self._extents[index].end <= start:
+                index += 1
+            extent = self._extents[index] if index < len(self._extents) else None
+            if extent is None or extent.start >= end:
+                yield from self._holes(start, end)
+                return
             if start < extent.start:
                 yield from self._holes(start, extent.start)
                 start = extent.start
             stop = min(extent.end, end)
-            yield _part(extent, start, stop)
+            yield from self._masked(part(extent, start, stop))
             start = stop
-        if start < end:
-            yield from self._holes(start, end)
 
-    def _holes(self, start: int, end: int) -> Iterator[Hole]:
+    def _masked(self, piece: Piece, level: int = 0) -> Iterator[Piece]:
+        """`piece` without the pages that the masks from `level` on do not keep."""
+        if level == len(self._masks) or isinstance(piece, Hole):
+            yield piece
+            return
+        for start, size, reason in self._masks[level].runs(piece.start, piece.end):
+            if reason is None:
+                yield from self._masked(part(piece, start, start + size), level + 1)
+            elif reason[0] is PageState.DAMAGED:
+                yield Hole(start, size, *reason)
+            else:  # the holes that are known may tell more
+                yield from self._holes(start, start + size, reason)
+
+    def _holes(self, start: int, end: int, reason: Reason = NOWHERE) -> Iterator[Hole]:
         """What is known of the range, in which no extent is."""
-        for index in range(
-            max(0, bisect_right(self._reason_starts, start) - 1), len(self._reasons)
-        ):
+        first = max(0, bisect_right(self._reason_starts, start) - 1)
+        for index in range(first, len(self._reasons)):
             hole = self._reasons[index]
             if hole.start >= end:
                 break
             if hole.end <= start:
                 continue
             if start < hole.start:
-                yield Hole(start, hole.start - start)
+                yield Hole(start, hole.start - start, *reason)
                 start = hole.start
             stop = min(hole.end, end)
             yield replace(hole, start=start, size=stop - start)
             start = stop
         if start < end:
-            yield Hole(start, end - start)
+            yield Hole(start, end - start, *reason)
 
     def holes(self) -> Iterator[Hole]:
         """What cannot be read below `end`."""
@@ -152,14 +159,17 @@ class Memory:
         Raises NotInDump at the first byte that is in a hole.
         """
         index = bisect_right(self._starts, address) - 1
-        if index >= 0:
-            extent = self.extents[index]
+        if index >= 0 and size > 0:
+            extent = self._extents[index]
             offset = address - extent.start
-            if offset + size <= extent.size and size >= 0:
+            if offset + size <= extent.size and (not self._masks or self._there(address, size)):
                 return extent.store.view(extent.offset + offset, size)
         if size < 0 or address < 0 or address + size > EVERYWHERE:
             raise BadRecord(f"{size} bytes at physical address {address:#x}")
         return memoryview(self._join(address, size))
+
+    def _there(self, address: int, size: int) -> bool:
+        return all(mask.covers(address, size) for mask in self._masks)
 
     def _join(self, address: int, size: int) -> bytes:
         # Looked at before a byte is read: a wild size fails at its first hole.
@@ -177,6 +187,24 @@ class Memory:
         """`size` bytes at physical `address`; NotInDump if one of them is in a hole."""
         return bytes(self.view(address, size))
 
+    def readinto(self, address: int, buffer: memoryview) -> None:
+        """Fill `buffer` with the bytes at physical `address`; NotInDump if one is in a hole."""
+        done = 0
+        for piece in self.pieces(address, address + len(buffer)):
+            if isinstance(piece, Hole):
+                raise NotInDump(piece.start, piece.state.value, piece.why)
+            piece.store.readinto(piece.offset, buffer[done : done + piece.size])
+            done += piece.size
+
+    def state(self, address: int) -> tuple[PageState, str]:
+        """What the dump has at physical `address`, and why if it has nothing."""
+        piece = self.at(address)
+        if isinstance(piece, Hole):
+            return piece.state, piece.why
+        if any(True for _ in piece.store.data(piece.offset, 1)):
+            return PageState.PRESENT, ""
+        return PageState.ZERO, "it holds zeros that are not stored"
+
     def stretches(
         self, start: int = 0, end: int | None = None, *, size: int = 16 << 20, overlap: int = 0
     ) -> Iterator[tuple[int, memoryview]]:
@@ -193,7 +221,8 @@ class Memory:
             for offset, length in piece.store.data(piece.offset, piece.size):
                 for at in range(offset, offset + length, size):
                     count = min(min(size, offset + length - at) + overlap, stop - at)
-                    yield piece.start + at - piece.offset, piece.store.view(at, count)
+                    for place, data in _readable(piece.store, at, count):
+                        yield piece.start + place - piece.offset, data
 
     def find(self, pattern: bytes, start: int = 0, end: int | None = None) -> Iterator[int]:
         """Physical addresses at which `pattern` stands, in ascending order."""
@@ -209,14 +238,26 @@ class Memory:
     def _across(self, pattern: bytes, border: int) -> Iterator[int]:
         """Where `pattern` begins in one extent and ends in the one that follows at `border`."""
         index = bisect_right(self._starts, border) - 1
-        if index <= 0 or self._starts[index] != border or self.extents[index - 1].end != border:
+        if index <= 0 or self._starts[index] != border or self._extents[index - 1].end != border:
             return
         more = len(pattern) - 1
-        first = max(border - more, self.extents[index - 1].start)
-        size = min(border + more, self.extents[index].end) - first
-        at = self.read(first, size).find(pattern)
-        if at >= 0:
-            yield first + at
+        first = max(border - more, self._extents[index - 1].start)
+        size = min(border + more, self._extents[index].end) - first
+        with suppress(NotInDump):
+            at = self.read(first, size).find(pattern)
+            if at >= 0:
+                yield first + at
+
+
+def _readable(store: Store, offset: int, size: int) -> Iterator[tuple[int, memoryview]]:
+    """(offset, bytes) of what can be read of a range: all of it, but for what is damaged."""
+    try:
+        yield offset, store.view(offset, size)
+    except NotInDump:
+        half = size // 2
+        if half >= _SMALLEST:
+            yield from _readable(store, offset, half)
+            yield from _readable(store, offset + half, size - half)
 
 
 class MemoryStore:
@@ -252,70 +293,3 @@ class MemoryStore:
 
     def close(self) -> None:
         """Nothing to give back."""
-
-
-def without_overlaps(extents: Iterable[Extent]) -> tuple[list[Extent], list[Extent]]:
-    """(extents that do not overlap, the parts left out): where two overlap, the earlier counts."""
-    given = list(_checked(extents))
-    kept: list[list[Extent]] = [[] for _ in given]
-    for start, end, index in _foremost(given):
-        kept[index].append(_part(given[index], start, end))
-    dropped = [
-        _part(extent, start, end)
-        for extent, parts in zip(given, kept, strict=True)
-        for start, end in _between(extent, parts)
-    ]
-    return [part for parts in kept for part in parts], dropped
-
-
-def _part(extent: Extent, start: int, end: int) -> Extent:
-    return Extent(start, end - start, extent.store, extent.offset + start - extent.start)
-
-
-def _between(whole: Extent, parts: Iterable[Extent]) -> Iterator[tuple[int, int]]:
-    """(start, end) of what `parts`, which are in order, leave of `whole`."""
-    at = whole.start
-    for part in parts:
-        if at < part.start:
-            yield at, part.start
-        at = part.end
-    if at < whole.end:
-        yield at, whole.end
-
-
-_AnyPiece = TypeVar("_AnyPiece", Extent, Hole)
-
-
-def _checked(pieces: Iterable[_AnyPiece]) -> Iterator[_AnyPiece]:
-    """Those that are not empty; BadRecord for one outside of the 64 bits of an address."""
-    for piece in pieces:
-        if piece.start < 0 or piece.size < 0 or piece.end > EVERYWHERE:
-            raise BadRecord(f"{piece.size:#x} bytes at physical address {piece.start:#x}")
-        if piece.size:
-            yield piece
-
-
-def _foremost(pieces: Sequence[Piece]) -> Iterator[tuple[int, int, int]]:
-    """(start, end, index) of what is seen of each piece when the first lies on top, by address.
-
-    A sweep over the starts and ends with a heap of what covers the place: n log n, for a damaged
-    file may describe a million pieces.
-    """
-    order = sorted(range(len(pieces)), key=lambda index: pieces[index].start)
-    borders = sorted({border for piece in pieces for border in (piece.start, piece.end)})
-    covering: list[int] = []  # indexes of pieces, the foremost first; some are behind us already
-    position, seen = 0, (0, 0, -1)
-    for start, end in itertools.pairwise(borders):
-        while position < len(order) and pieces[order[position]].start == start:
-            heapq.heappush(covering, order[position])
-            position += 1
-        while covering and pieces[covering[0]].end <= start:
-            heapq.heappop(covering)
-        if covering and (covering[0], start) == (seen[2], seen[1]):
-            seen = (seen[0], end, seen[2])
-        elif covering:
-            if seen[2] >= 0:
-                yield seen
-            seen = (start, end, covering[0])
-    if seen[2] >= 0:
-        yield seen

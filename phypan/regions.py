@@ -14,11 +14,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from phypan.errors import BadRecord, InputError, Problem, os_errors
+from phypan.extents import Extent
 from phypan.formats import device_tree, fadump, kernel_dump, regsave, release_region
 from phypan.formats.fadump import DebugRegion
 from phypan.formats.kernel_dump import KernelDump, Section, SectionType
 from phypan.formats.release_region import ReleaseRegion
-from phypan.memory import Extent, Memory
+from phypan.memory import Memory
 from phypan.stores import Store
 
 MAX_WITNESS = device_tree.MAX_SIZE  # bytes of a file that describes a dump

@@ -13,7 +13,9 @@ import errno
 import fcntl
 import mmap
 import os
+import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Protocol, Self
@@ -51,12 +53,13 @@ class Store(Protocol):
 class FileStore:
     """A regular file or block device on this machine, opened for reading."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, descriptor: int | None = None) -> None:
+        """Open `path`, or take over the open `descriptor` of what `path` is a name for."""
         self.name = os.fspath(path)
         # Not blocking: a FIFO without a writer is refused, not waited for.
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
         with os_errors(InputError, path):
-            self._fd = os.open(path, flags)
+            self._fd = os.open(path, flags) if descriptor is None else descriptor
         try:
             with os_errors(InputError, path):
                 self._open()
@@ -165,6 +168,21 @@ class FileStore:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def spooled(descriptor: int, name: str) -> FileStore:
+    """What comes through a pipe, in a file without a name that goes with the store.
+
+    It lies in TMPDIR, which must have room for all of it. The caller closes the pipe.
+    """
+    with (
+        os_errors(InputError, f"{name}, kept in {tempfile.gettempdir()}"),
+        tempfile.TemporaryFile() as file,
+        open(descriptor, "rb", closefd=False) as pipe,
+    ):
+        shutil.copyfileobj(pipe, file, 1 << 20)
+        file.flush()
+        return FileStore(name, descriptor=os.dup(file.fileno()))
 
 
 class BytesStore:

@@ -18,11 +18,13 @@ from itertools import islice
 from typing import Literal
 
 from phypan.dump import Cpu, Dump
+from phypan.extents import Hole
 from phypan.formats import ppc_notes
 from phypan.formats.elfcore import Note
 from phypan.formats.pt_regs import PtRegs
 from phypan.formats.regsave import CpuState
-from phypan.memory import Hole, Memory, PageState
+from phypan.memory import Memory
+from phypan.pagestate import PageState
 
 NoteRegisters = Literal["os", "firmware", "drgn"]
 _MAX_PID = (1 << 31) - 1  # no machine has so many CPUs; a damaged save area may say so

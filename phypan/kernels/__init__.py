@@ -7,6 +7,7 @@ Each kernel is written once as scalar code, for one address or one entry at a ti
     leaves     all that such a tree maps
     hashed     the hashed page table: one lookup, a whole table
     segments   Linux's virtual segments: effective addresses to VSIDs and back
+    struct_page  what each page is used for
 
 That source runs in two ways: numba compiles it, and Python runs it as it is, over array.array and
 memoryview, on hosts without numpy (POWER has no wheels). A third way is its vectorised twin over

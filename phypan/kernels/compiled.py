@@ -19,7 +19,7 @@ from numba import types
 from numba.core import cgutils, options
 from numba.extending import intrinsic, overload, register_jitable
 
-from phypan.kernels import hashed, segments, tables, words
+from phypan.kernels import hashed, segments, struct_page, tables, words
 from phypan.kernels import leaves as leaves_module
 
 _njit: Any = numba.njit
@@ -109,7 +109,7 @@ def _helpers(module: ModuleType) -> list[Callable[..., Any]]:
 # allocate nothing and keep nothing, so that they need no support for that at run time.
 _OPTIONS = {"_nrt": False} if hasattr(options.DefaultOptions, "_nrt") else {"nogil": True}
 
-for _module in (words, tables, leaves_module, segments, hashed):
+for _module in (words, tables, leaves_module, segments, hashed, struct_page):
     for _function in _helpers(_module):
         register_jitable(**_OPTIONS)(_function)
 
@@ -123,3 +123,4 @@ leaves = _compiled(leaves_module.leaves)
 hashed_many = _compiled(hashed.many)
 hashed_scan = _compiled(hashed.scan)
 hashed_occupancy = _compiled(hashed.occupancy)
+classify = _compiled(struct_page.classify)

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from phypan.errors import Problem
+from phypan.extents import Hole
 from phypan.kernels import tables
-from phypan.memory import Hole
 from phypan.spaces import batch
 from phypan.spaces.batch import FAULTS, Range
 from phypan.spaces.clues import Clues

@@ -7,8 +7,9 @@ known to be in use to themselves less PAGE_OFFSET, and a wrong one finds no entr
 from __future__ import annotations
 
 from phypan.errors import Problem
+from phypan.extents import Extent
 from phypan.formats.hpte import PageSizes
-from phypan.memory import Extent, Memory
+from phypan.memory import Memory
 from phypan.spaces.clues import Clues
 from phypan.spaces.eras import PAGE_OFFSET, Era
 from phypan.spaces.hash import HashSpace

@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from phypan.extents import Extent
 from phypan.kernels.modes import Mode
-from phypan.memory import Extent, Memory
+from phypan.memory import Memory
 
 PAGE = 65536  # bytes fetched at a time
 MAX_FETCHED = 4096  # pages that are kept from one batch to the next

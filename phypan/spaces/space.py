@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from phypan.errors import TranslationFault
-from phypan.memory import Extent, Memory, PageState
+from phypan.extents import Extent
+from phypan.memory import Memory
+from phypan.pagestate import PageState
 from phypan.spaces.batch import Batch, Range
 
 _MAX_CACHED = 1 << 16  # pages

@@ -55,7 +55,7 @@ def write(
     """
     notes = elfcore.write_notes(core_notes(dump, registers), dump.byte_order)
     runs = list(_runs(dump.memory))
-    mapped = list(_mapped(dump)) if virtual else []
+    mapped = list(_mapped(dump, elfcore.MAX_SEGMENTS - len(runs) - 1)) if virtual else []
     head_end = elfcore.head_size(1 + len(runs) + len(mapped))
     note = Segment(elfcore.PT_NOTE, head_end, 0, 0, len(notes), len(notes), flags=0)
     loads = list(_loads(runs, head_end + len(notes)))
@@ -103,13 +103,12 @@ def _loads(runs: list[list[Extent]], position: int) -> Iterator[Segment]:
         position += size
 
 
-def _mapped(dump: Dump) -> Iterator[tuple[int, Extent, Protection | None]]:
+def _mapped(dump: Dump, room: int) -> Iterator[tuple[int, Extent, Protection | None]]:
     """(effective address, the memory that it maps, protection) outside of the linear map.
 
-    As many as a core file can have; there is a Problem if there are more.
+    As many as there is `room` for in a core file; there is a Problem if there are more.
     """
     pieces = _pieces(dump)
-    room = elfcore.MAX_SEGMENTS - len(dump.memory.extents) - 1
     yield from islice(pieces, room)
     if next(pieces, None) is not None:
         what = f"more than {room} pieces of memory are mapped outside of the linear map"

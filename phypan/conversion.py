@@ -1,0 +1,138 @@
+"""Conversion: a dump filtered, and written in a format to where it is to go."""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from phypan.dump import Dump
+from phypan.errors import OutputError, Unsupported
+from phypan.filter import Filtered, filtered
+from phypan.hooks import Writer, Written
+from phypan.sinks import FileOutput, Output, Progress, flattened_file, pipe
+
+STANDARD_OUTPUT = "-"
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What a conversion made; a path where one is wanted.
+
+    paths       the files, in order; "-" is standard output
+    written     what each of them holds
+    excluded    pages that the filter left out, by their type
+    dump_level  at which it did
+    seconds     that all of it took
+    """
+
+    paths: tuple[Path, ...]
+    written: tuple[Written, ...] = ()
+    excluded: Mapping[str, int] = field(default_factory=dict)
+    dump_level: int = 0
+    seconds: float = 0.0
+
+    @property
+    def path(self) -> Path:
+        """The file, or the first of several."""
+        return self.paths[0]
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that was to be written is there."""
+        return all(written.complete for written in self.written)
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
+
+
+def run(
+    dump: Dump,
+    writer: Writer,
+    target: str | os.PathLike[str],
+    *,
+    force: bool,
+    levels: Sequence[int],
+    flattened: bool,
+    split: int,
+    progress: Progress,
+    options: Mapping[str, Any],
+) -> Converted:
+    """Write `dump` to `target`; where there is no room at one of `levels`, at the next."""
+    check_options(writer, options)
+    if split > 1 and (not writer.splits or os.fspath(target) == STANDARD_OUTPUT):
+        raise Unsupported(f"{writer.name} to {os.fspath(target)} cannot be split")
+    started = time.monotonic()
+    for index, level in enumerate(levels):
+        chosen = dict(options)
+        if index + 1 < len(levels):
+            chosen.pop("keep_incomplete", None)
+        chosen_dump = filtered(dump, level, shortest=writer.merges)
+        try:
+            paths, written = _written(
+                chosen_dump, writer, target, force, flattened, split, progress, chosen
+            )
+        except OutputError as error:
+            if not _no_space(error) or index + 1 == len(levels):
+                raise
+            continue
+        seconds = time.monotonic() - started
+        return Converted(paths, written, chosen_dump.counts, level, seconds)
+    raise Unsupported("no dump level")
+
+
+def check_options(writer: Writer, options: Mapping[str, Any]) -> None:
+    """Unsupported if `options` has one that the writer does not."""
+    unknown = sorted(set(options) - set(inspect.signature(writer.write).parameters))
+    if unknown:
+        raise Unsupported(f"the format {writer.name} has no option {', '.join(unknown)}")
+
+
+def _written(
+    chosen: Filtered,
+    writer: Writer,
+    target: str | os.PathLike[str],
+    force: bool,
+    flattened: bool,
+    split: int,
+    progress: Progress,
+    options: Mapping[str, Any],
+) -> tuple[tuple[Path, ...], tuple[Written, ...]]:
+    """(the files, what is in each of them)."""
+    paths = [Path(target)]
+    if split > 1:
+        paths = [Path(f"{os.fspath(target)}.{number + 1}") for number in range(split)]
+    results = []
+    for number, path in enumerate(paths):
+        part = {"part": number, "parts": split} if split > 1 else {}
+        with _output(path, force, flattened) as output:
+            written = writer.write(chosen.dump, output, progress, **options, **part)
+        results.append(written or Written(0))
+        if not results[-1].complete and results[-1].reason:
+            paths = paths[: number + 1]
+            break
+    return tuple(paths), tuple(results)
+
+
+@contextmanager
+def _output(path: Path, force: bool, flattened: bool) -> Iterator[Output]:
+    if str(path) == STANDARD_OUTPUT:
+        with pipe(sys.stdout.fileno(), "standard output") as output:
+            yield output
+    elif flattened:
+        with flattened_file(path, force=force) as output:
+            yield output
+    else:
+        with FileOutput(path, force=force) as output:
+            yield output
+
+
+def _no_space(error: OutputError) -> bool:
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOSPC
