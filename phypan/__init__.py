@@ -17,31 +17,23 @@ from typing import TYPE_CHECKING, Any
 __version__: str
 
 if TYPE_CHECKING:
-    from phypan import bits as bits
-    from phypan import codecs as codecs
     from phypan import formats as formats
     from phypan import identify as identify
     from phypan import linux as linux
-    from phypan import packing as packing
-    from phypan import pipeline as pipeline
+    from phypan import pages as pages
     from phypan.api import analyses as analyses
-    from phypan.api import convert as convert
-    from phypan.api import estimate as estimate
     from phypan.api import guests as guests
-    from phypan.api import join as join
     from phypan.api import list_plugins as list_plugins
     from phypan.api import mount as mount
     from phypan.api import open as open
     from phypan.api import render as render
-    from phypan.api import repair as repair
     from phypan.api import run as run
     from phypan.api import simulate as simulate
-    from phypan.api import statistics as statistics
-    from phypan.api import verify as verify
     from phypan.api import writers as writers
     from phypan.assemble import from_ram as from_ram
     from phypan.cells import cell as cell
-    from phypan.conversion import Converted as Converted
+    from phypan.conversion import pipeline as pipeline
+    from phypan.conversion.run import Converted as Converted
     from phypan.diagnosis import doctor as doctor
     from phypan.dump import Cpu as Cpu
     from phypan.dump import Dump as Dump
@@ -61,7 +53,11 @@ if TYPE_CHECKING:
     from phypan.extents import Extent as Extent
     from phypan.extents import Hole as Hole
     from phypan.extents import without_overlaps as without_overlaps
-    from phypan.filter import present_pages as present_pages
+    from phypan.filtering.levels import present_pages as present_pages
+    from phypan.filtering.types import PageTypes as PageTypes
+    from phypan.filtering.types import page_type as page_type
+    from phypan.filtering.zones import Node as Node
+    from phypan.filtering.zones import nodes as nodes
     from phypan.from_notes import CoreNotes as CoreNotes
     from phypan.from_notes import dump_from_notes as dump_from_notes
     from phypan.from_notes import read_core_notes as read_core_notes
@@ -72,13 +68,17 @@ if TYPE_CHECKING:
     from phypan.hooks import Writer as Writer
     from phypan.hooks import Written as Written
     from phypan.hooks import hookimpl as hookimpl
-    from phypan.kdumpset import KdumpSet as KdumpSet
     from phypan.memory import Memory as Memory
-    from phypan.pagestate import PageMask as PageMask
-    from phypan.pagestate import PageState as PageState
-    from phypan.pagestore import PageStore as PageStore
-    from phypan.pagetypes import PageTypes as PageTypes
-    from phypan.pagetypes import page_type as page_type
+    from phypan.outputs import convert as convert
+    from phypan.outputs import estimate as estimate
+    from phypan.outputs import join as join
+    from phypan.outputs import repair as repair
+    from phypan.outputs import statistics as statistics
+    from phypan.outputs import verify as verify
+    from phypan.pages.kdump_set import KdumpSet as KdumpSet
+    from phypan.pages.state import PageMask as PageMask
+    from phypan.pages.state import PageState as PageState
+    from phypan.pages.store import PageStore as PageStore
     from phypan.regions import read_regions as read_regions
     from phypan.rows import Address as Address
     from phypan.rows import Bytes as Bytes
@@ -103,28 +103,28 @@ if TYPE_CHECKING:
     from phypan.stores import Store as Store
     from phypan.to_notes import NoteRegisters as NoteRegisters
     from phypan.to_notes import core_notes as core_notes
-    from phypan.zones import Node as Node
-    from phypan.zones import nodes as nodes
 
 _HOME = {
-    "api": "analyses convert estimate guests join list_plugins mount open render repair run "
-    "simulate statistics verify writers",
+    "api": "analyses guests list_plugins mount open render run simulate writers",
     "assemble": "from_ram",
     "cells": "cell",
-    "conversion": "Converted",
+    "conversion": "pipeline",
+    "conversion.run": "Converted",
     "diagnosis": "doctor",
     "dump": "Cpu Dump cpus_from",
     "errors": "BadRecord GuestError InputError NotInDump OutputError PhypanError PluginError "
     "Problem TranslationFault Unsupported printable",
     "extents": "EVERYWHERE Extent Hole without_overlaps",
-    "filter": "present_pages",
+    "filtering.levels": "present_pages",
+    "filtering.types": "PageTypes page_type",
+    "filtering.zones": "Node nodes",
     "from_notes": "CoreNotes dump_from_notes read_core_notes",
     "hooks": "Analysis Input Renderer Source Writer Written hookimpl",
-    "kdumpset": "KdumpSet",
     "memory": "Memory",
-    "pagestate": "PageMask PageState",
-    "pagestore": "PageStore",
-    "pagetypes": "PageTypes page_type",
+    "outputs": "convert estimate join repair statistics verify",
+    "pages.kdump_set": "KdumpSet",
+    "pages.state": "PageMask PageState",
+    "pages.store": "PageStore",
     "regions": "read_regions",
     "rows": "Address Bytes Column Hex Pages Rows Show",
     "selection": "select",
@@ -135,10 +135,9 @@ _HOME = {
     "spaces.space": "MappedRange Protection Space Step Translation",
     "stores": "BytesStore FileStore Store",
     "to_notes": "NoteRegisters core_notes",
-    "zones": "Node nodes",
 }
 _PLACES = {name: module for module, names in _HOME.items() for name in names.split()}
-_MODULES = ("bits", "codecs", "formats", "identify", "linux", "packing", "pipeline")
+_MODULES = ("formats", "identify", "linux", "pages")
 
 __all__ = sorted([*_PLACES, *_MODULES])  # noqa: PLE0605 - the names above, each in one place
 

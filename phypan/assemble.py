@@ -14,7 +14,7 @@ from phypan.formats._records import ByteOrder
 from phypan.formats.kernel_dump import SectionType
 from phypan.formats.vmcoreinfo import Vmcoreinfo
 from phypan.memory import Memory
-from phypan.pagestate import PageState
+from phypan.pages.state import PageState
 from phypan.preserved import LARGEST_PAGE
 from phypan.regions import Regions
 from phypan.stores import Store

@@ -67,7 +67,7 @@ class NotInDump(PhypanError, LookupError):
     """Memory that the dump does not hold.
 
     address  the first physical address that is missing
-    state    what it is, in one word: "absent", "excluded" or "damaged" (see phypan.pagestate)
+    state    what it is, in one word: "absent", "excluded" or "damaged" (see phypan.pages.state)
     why      why it is that
     """
 

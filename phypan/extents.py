@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from phypan.errors import BadRecord
-from phypan.pagestate import PageState
+from phypan.pages.state import PageState
 from phypan.stores import Store
 
 NOWHERE = (PageState.ABSENT, "no part of the dump covers it")

@@ -24,7 +24,7 @@ from phypan.formats.fadump import CrashInfo
 from phypan.formats.ppc_notes import Prstatus
 from phypan.formats.vmcoreinfo import Vmcoreinfo
 from phypan.memory import Memory
-from phypan.pagestate import PageState
+from phypan.pages.state import PageState
 
 _T = TypeVar("_T")
 _MAX_DESCRIPTION = 16 << 20  # bytes of JSON

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from phypan.errors import BadRecord, InputError, NotInDump
 from phypan.extents import EVERYWHERE, NOWHERE, Extent, Hole, Piece, checked, foremost, part
-from phypan.pagestate import PageMask, PageState, Reason
+from phypan.pages.state import PageMask, PageState, Reason
 from phypan.stores import Store
 
 _SMALLEST = 2048  # bytes: less than any page, which is damaged as a whole

@@ -14,7 +14,7 @@ from phypan.errors import Problem
 from phypan.extents import EVERYWHERE, Extent, Hole, without_overlaps
 from phypan.formats.kernel_dump import OS_TYPES, Section, SectionType
 from phypan.memory import Memory
-from phypan.pagestate import PageState
+from phypan.pages.state import PageState
 from phypan.stores import Store
 
 SECOND_KERNEL = 256 << 20  # bytes that the second kernel is given when no copy says how many

@@ -24,7 +24,7 @@ from phypan.formats.elfcore import Note
 from phypan.formats.pt_regs import PtRegs
 from phypan.formats.regsave import CpuState
 from phypan.memory import Memory
-from phypan.pagestate import PageState
+from phypan.pages.state import PageState
 
 NoteRegisters = Literal["os", "firmware", "drgn"]
 _MAX_PID = (1 << 31) - 1  # no machine has so many CPUs; a damaged save area may say so

@@ -1,8 +1,8 @@
 """Pages to stored pages, many at a time, without the GIL: numba calls the codec's C function.
 
 Of small pages a call from Python costs as much as compressing them. Hosts without numba, and codecs
-without a C function (see codecs.Native), take the loop over Python calls in phypan.packing, which
-gives the same bytes.
+without a C function (see codecs.Native), take the loop over Python calls in phypan.pages.packing,
+which gives the same bytes.
 
 Every C function is called with 64-bit arguments, as the ABIs of 64-bit machines pass them; of a
 32-bit result only the low half counts.

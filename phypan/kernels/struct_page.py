@@ -2,7 +2,8 @@
 
 Linux include/linux/mm_types.h, page-flags.h; the rules are those of makedumpfile's
 __exclude_unnecessary_pages(). Which word, bit or number means what is not known here: it comes as
-`facts` out of VMCOREINFO (phypan.structpage), and what a kernel does not tell is -1 or 0 there.
+`facts` out of VMCOREINFO (phypan.filtering.struct_page), and what a kernel does not tell is -1 or 0
+there.
 
 A struct page is STRIDE 64-bit words in this host's byte order. The first page of a free block or of
 a compound page tells how many pages it has; they all get its type.

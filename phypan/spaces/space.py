@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from phypan.errors import TranslationFault
 from phypan.extents import Extent
 from phypan.memory import Memory
-from phypan.pagestate import PageState
+from phypan.pages.state import PageState
 from phypan.spaces.batch import Batch, Range
 
 _MAX_CACHED = 1 << 16  # pages

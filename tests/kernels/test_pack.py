@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phypan import codecs, packing
 from phypan.formats import kdump
+from phypan.pages import codecs, packing
 
 
 @given(st.lists(st.sampled_from(["zero", "first", "last", "middle", "full"]), max_size=9))

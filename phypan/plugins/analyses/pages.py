@@ -12,12 +12,12 @@ from phypan import (
     Dump,
     Pages,
     PageTypes,
-    bits,
     hookimpl,
     nodes,
     page_type,
     present_pages,
 )
+from phypan.pages import bits
 
 
 @dataclass(frozen=True)

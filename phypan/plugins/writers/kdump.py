@@ -22,16 +22,14 @@ from phypan import (
     Progress,
     Writer,
     Written,
-    bits,
-    codecs,
     core_notes,
     hookimpl,
-    packing,
     pipeline,
 )
 from phypan.formats import elfcore, kdump, ppc_notes
 from phypan.formats.elfcore import Note
 from phypan.formats.kdump import Kdump, Part
+from phypan.pages import bits, codecs, packing
 
 Compression = Literal["zlib", "lzo", "snappy", "zstd", "none", "keep"]
 PAGE_OFFSET = 0xC000000000000000  # effective address of physical address 0 in the linear map

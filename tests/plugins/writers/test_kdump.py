@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import phypan
-from phypan import Extent, Hole, Memory, NotInDump, OutputError, PageState, codecs
+from phypan import Extent, Hole, Memory, NotInDump, OutputError, PageState
 from phypan.formats import elfcore, kdump
+from phypan.pages import codecs
 from tests.made_dumps import content, made, same_memory
 
 CODECS = codecs.NAMES

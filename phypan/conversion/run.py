@@ -15,7 +15,7 @@ from typing import Any
 
 from phypan.dump import Dump
 from phypan.errors import OutputError, Unsupported
-from phypan.filter import Filtered, filtered
+from phypan.filtering.levels import Filtered, filtered
 from phypan.hooks import Writer, Written
 from phypan.sinks import FileOutput, Output, Progress, flattened_file, pipe
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from phypan import bits
-from phypan.bits import Bits
+from phypan.pages import bits
+from phypan.pages.bits import Bits
 
 
 class PageState(Enum):
@@ -28,7 +28,7 @@ class PageMask:
     """Which pages of a memory are there, and why the others are not.
 
     page_size  in bytes
-    kept       a bit for each page frame number (see phypan.bits); behind its end no page is there
+    kept       a bit for each page frame number (see pages.bits); behind its end no page is there
     reasons    (bits, state, why): the first that has the bit of a missing page says why
     otherwise  of a missing page that none of them has
     """

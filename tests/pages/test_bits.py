@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phypan import bits
+from phypan.pages import bits
 
 _MAPS = st.one_of(
     st.binary(max_size=40),

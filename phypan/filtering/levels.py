@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from phypan import bits
 from phypan.dump import Dump
 from phypan.errors import Problem, Unsupported
 from phypan.extents import Hole
+from phypan.filtering.types import MAX_LEVEL, PageTypes, left_out, page_type
 from phypan.kernels import modes
 from phypan.memory import Memory
-from phypan.pagestate import PageMask, PageState
-from phypan.pagetypes import MAX_LEVEL, PageTypes, left_out, page_type
+from phypan.pages import bits
+from phypan.pages.state import PageMask, PageState
 
 ZERO = 1  # of a dump level: pages of zeros, which are told by their content
 _BY_STRUCT_PAGE = MAX_LEVEL & ~ZERO

@@ -14,16 +14,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 
-from phypan import bits
-from phypan.bits import Bits
-from phypan.codecs import Codec, crc32
 from phypan.errors import NotInDump
 from phypan.extents import Hole
 from phypan.formats.kdump import RAW, checksum
 from phypan.memory import Memory
-from phypan.packing import Packed, Packer, packer
-from phypan.pagestate import PageState
-from phypan.pagestore import PageStore
+from phypan.pages import bits
+from phypan.pages.bits import Bits
+from phypan.pages.codecs import Codec, crc32
+from phypan.pages.packing import Packed, Packer, packer
+from phypan.pages.state import PageState
+from phypan.pages.store import PageStore
 from phypan.stores import Store
 
 BATCH = 2 << 20  # bytes of pages that a thread works on at a time

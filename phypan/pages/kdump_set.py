@@ -6,14 +6,14 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from phypan import bits, codecs
-from phypan.bits import Bits
-from phypan.codecs import Decompress
 from phypan.errors import BadRecord, NotInDump, PhypanError, Problem
 from phypan.formats import kdump
 from phypan.formats.kdump import Descriptor, Kdump
-from phypan.pagestate import PageMask, PageState
-from phypan.pagestore import StoredPage
+from phypan.pages import bits, codecs
+from phypan.pages.bits import Bits
+from phypan.pages.codecs import Decompress
+from phypan.pages.state import PageMask, PageState
+from phypan.pages.store import StoredPage
 from phypan.stores import Store
 
 MAX_FRAMES = 1 << 36  # 256 TiB of 4K pages, more than any POWER machine has

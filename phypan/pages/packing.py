@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
-from phypan import codecs
-from phypan.codecs import Codec
 from phypan.formats._records import STRUCT_ORDER, ByteOrder
 from phypan.formats.kdump import CHECKED, CHECKED_ZERO, DESCRIPTOR, RAW, checksum
 from phypan.kernels import modes
+from phypan.pages import codecs
+from phypan.pages.codecs import Codec
 
 _SPARE = 4096  # bytes that compressing a page may add to it, beside a sixth of it
 

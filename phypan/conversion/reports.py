@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from phypan import bits, codecs, pipeline
-from phypan.conversion import Converted
+from phypan.conversion import pipeline
+from phypan.conversion.run import Converted
 from phypan.dump import Dump
-from phypan.filter import filtered, present_pages
+from phypan.filtering.levels import filtered, present_pages
 from phypan.formats import kdump
 from phypan.hooks import Writer
-from phypan.packing import packer
+from phypan.pages import bits, codecs
+from phypan.pages.packing import packer
 from phypan.rows import Bytes, Pages
 
 _SAMPLES = 24  # batches of pages that are compressed for an estimate

@@ -9,14 +9,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from phypan import bits, memmap, structpage, zones
 from phypan.dump import Dump
 from phypan.errors import PhypanError, Problem
+from phypan.filtering import memmap, struct_page, zones
+from phypan.filtering.memmap import MapPart
+from phypan.filtering.struct_page import StructPage
 from phypan.formats._records import ByteOrder
 from phypan.kernels import modes
 from phypan.kernels import struct_page as s
-from phypan.memmap import MapPart
-from phypan.structpage import StructPage
+from phypan.pages import bits
 
 _AT_ONCE = 4096  # struct pages that are looked at together
 _LARGEST_RUN = 1 << 18  # pages: a 16G page of hugetlb in 64K pages, which no other is larger than
@@ -74,7 +75,7 @@ class PageTypes:
     def __init__(self, dump: Dump) -> None:
         self._dump = dump
         self.problems: list[Problem] = []
-        self._page = structpage.read(dump.vmcoreinfo, dump.byte_order) if dump.vmcoreinfo else None
+        self._page = struct_page.read(dump.vmcoreinfo, dump.byte_order) if dump.vmcoreinfo else None
         self._parts: list[MapPart] = []
         if self._page is None:
             what, meaning = "struct page is not described", "what pages are used for is unknown"

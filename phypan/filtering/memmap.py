@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from phypan import zones
 from phypan.dump import Dump
 from phypan.errors import PhypanError, Problem
+from phypan.filtering import zones
 from phypan.formats.vmcoreinfo import Vmcoreinfo
 
 _PAGE_OFFSET = 0xC000000000000000

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phypan import BytesStore, Extent, Hole, Memory, NotInDump, PageMask, PageState
-from phypan.bits import set_run
+from phypan.pages.bits import set_run
 
 SIZE = 64  # bytes in a page of these tests
 COUNT = 24

@@ -6,7 +6,7 @@ import pytest
 
 import phypan
 from phypan import Hole, PageState, PageTypes, Unsupported, page_type
-from phypan.filter import filtered
+from phypan.filtering.levels import filtered
 from phypan.kernels import modes
 from tests.made_kernel import (
     ANON,

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from phypan import bits
+from phypan.conversion.pipeline import threads_here
 from phypan.dump import Dump
 from phypan.errors import NotInDump
 from phypan.memory import Memory
-from phypan.pagestate import PageMask, PageState
-from phypan.pagestore import PageStore
-from phypan.pipeline import threads_here
+from phypan.pages import bits
+from phypan.pages.state import PageMask, PageState
+from phypan.pages.store import PageStore
 from phypan.rows import Address, Bytes
 from phypan.sinks import Progress, no_progress
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phypan import codecs, packing
 from phypan.errors import BadRecord, Unsupported
 from phypan.formats.kdump import ZSTD
+from phypan.pages import codecs, packing
 from tests.kdump_files import compressed
 
 COMPRESSIONS = [name for name in codecs.NAMES if name != "none"]

@@ -1,0 +1,133 @@
+"""The calls behind the public API that write dumps and look at what was written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from phypan import api, manager
+from phypan.dump import Dump
+from phypan.rows import Rows
+from phypan.sinks import Progress, no_progress
+
+if TYPE_CHECKING:  # formats' declarations take time to import: that is done where it is needed
+    from phypan.conversion.run import Converted
+
+
+def convert(
+    dump: Dump | str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    format: str = "elf",
+    force: bool = False,
+    dump_level: int | Sequence[int] = 0,
+    flattened: bool = False,
+    split: int = 1,
+    progress: Progress = no_progress,
+    **options: Any,
+) -> Converted:
+    """Write `dump` to `target`, or to TARGET.1, TARGET.2, ... if it is split.
+
+    target      "-" is standard output: a flattened dump, as through any pipe
+    format      the name of a writer
+    force       overwrite what is there
+    dump_level  which kinds of pages to leave out, makedumpfile's -d (0 to 31). Of several the next
+                is tried when there is no room at one
+    flattened   in makedumpfile's flattened format
+    split       how many files to write, each with a share of the pages
+    progress    called with (bytes done, bytes in all)
+    options     the writer's own
+
+    Until it is finished and durable a file is NAME.incomplete. Raises OutputError.
+    """
+    if not isinstance(dump, Dump):
+        with api.open(dump) as opened:
+            return convert(
+                opened, target, format=format, force=force, dump_level=dump_level,
+                flattened=flattened, split=split, progress=progress, **options,
+            )  # fmt: skip
+    from phypan.conversion import run
+
+    return run.run(
+        dump,
+        manager.named(api.registry().writers, format, "format"),
+        target,
+        force=force,
+        levels=(dump_level,) if isinstance(dump_level, int) else tuple(dump_level),
+        flattened=flattened,
+        split=split,
+        progress=progress,
+        options=options,
+    )
+
+
+def join(
+    paths: Sequence[str | os.PathLike[str]],
+    target: str | os.PathLike[str],
+    *,
+    force: bool = False,
+    progress: Progress = no_progress,
+) -> Converted:
+    """Write the dump of a split set, whose files are `paths`, to one file `target`.
+
+    Pages are taken as they are stored, with their checksums.
+    """
+    with api.open(*paths) as dump:
+        return convert(
+            dump, target, format="kdump", compress="keep", force=force, progress=progress
+        )
+
+
+def verify(dump: Dump, *, progress: Progress = no_progress) -> Rows:
+    """All that is wrong with `dump`, down to each damaged page; no rows if nothing is.
+
+    Where a file has phypan's checksums they are compared. Else everything is looked at that can
+    be: headers, descriptors, bitmaps, compressed streams, segments that leave the file.
+    """
+    from phypan.conversion import checking
+
+    return Rows("verify", checking.Finding, tuple(checking.findings(dump, progress)))
+
+
+def repair(
+    paths: Sequence[str | os.PathLike[str]],
+    target: str | os.PathLike[str],
+    *,
+    force: bool = False,
+    progress: Progress = no_progress,
+) -> Converted:
+    """Write what is left of a damaged or truncated dump to `target`, in the same format.
+
+    Damaged pages become holes with that reason, and the file is flagged as incomplete.
+
+    paths  the file, or all files of a split set
+    """
+    from phypan.conversion import checking
+
+    with api.open(*paths) as dump:
+        damage = list(checking.damaged(dump, progress))
+        dump.incomplete = dump.incomplete or bool(damage or dump.problems)
+        dump.memory = checking.without(dump, damage)
+        options: dict[str, Any] = {"compress": "keep"} if dump.format == "kdump" else {}
+        return convert(dump, target, format=dump.format, force=force, progress=progress, **options)
+
+
+def estimate(dump: Dump, *, format: str = "elf", dump_level: int = 0, **options: Any) -> Rows:
+    """What `convert` would leave out and write, with the size and the time that it would take.
+
+    Nothing is written: a sample of the pages is compressed.
+    """
+    from phypan.conversion import reports, run
+
+    writer = manager.named(api.registry().writers, format, "format")
+    run.check_options(writer, options)
+    rows = reports.estimate(dump, writer, dump_level, options)
+    return Rows("estimate", reports.ReportRow, rows)
+
+
+def statistics(dump: Dump, done: Converted) -> Rows:
+    """What a conversion of `dump` left out and wrote."""
+    from phypan.conversion import reports
+
+    return Rows("statistics", reports.ReportRow, reports.statistics(dump, done))
