@@ -6,89 +6,22 @@ nothing about this dump, and AssertionError or PhypanError with the reason why t
 
 from __future__ import annotations
 
-import functools
-import json
 import mmap
 import os
 import re
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cells import Cell
+import analyses
+from case import Case, NotApplicable, same_processes
 from elftools.elf.elffile import ELFFile
-from workshop import Workshop
 
 import phypan
 from phypan.formats import elfcore, ppc_notes
 
 _CHUNK = 8 << 20
-_LIMIT = 300  # seconds for a peer
-
-
-class NotApplicable(Exception):
-    """Why a check says nothing about this dump."""
-
-
-@dataclass
-class Case:
-    """A dump and all that is known of it.
-
-    scratch  an empty folder
-    """
-
-    cell: Cell
-    directory: Path
-    vmlinux: Path | None
-    shop: Workshop
-    scratch: Path
-
-    @functools.cached_property
-    def dump(self) -> phypan.Dump:
-        """The dump, opened by phypan."""
-        return phypan.open(self.directory)
-
-    @functools.cached_property
-    def vmcore(self) -> Path:
-        """What phypan converts it to."""
-        return phypan.convert(self.dump, self.scratch / "vmcore")
-
-    @functools.cached_property
-    def console(self) -> str:
-        """What the guest printed."""
-        return (self.directory / "console.log").read_text("utf-8", "replace").replace("\r", "")
-
-    @functools.cached_property
-    def truth(self) -> dict[str, str]:
-        """What the guest said of itself before it crashed, by section."""
-        found = re.search(r"PHYPAN-TRUTH-BEGIN\n(.*?)PHYPAN-TRUTH-END", self.console, re.DOTALL)
-        assert found, "the guest did not tell the truth on its console"
-        parts = re.split(r"^== (\S+)\n", found[1], flags=re.MULTILINE)
-        return dict(zip(parts[1::2], parts[2::2], strict=True))
-
-    @functools.cached_property
-    def registers(self) -> list[dict[str, Any]]:
-        """Every CPU's registers as QEMU knew them."""
-        return list(json.loads((self.directory / "registers.json").read_text()))
-
-    def processes(self) -> dict[int, str]:
-        """Name by process id, of those that live longer than it takes to print them."""
-        lines = re.findall(r"^(\d+) \((.*)\) \S", self.truth["processes"], re.MULTILINE)
-        return {int(pid): name for pid, name in lines}
-
-    def file(self, name: str) -> Path:
-        """A file of the dump directory; NotApplicable if it is not there."""
-        path = self.directory / name
-        if not path.exists():
-            raise NotApplicable(f"no {name}: {self._why_not(name)}")
-        return path
-
-    def _why_not(self, name: str) -> str:
-        meta = json.loads((self.directory / "meta.json").read_text())
-        told = meta.get(f"no {name}")
-        return str(told or f"memory was preserved by {meta['preserved by']}")
 
 
 def opens(case: Case) -> str:
@@ -247,144 +180,40 @@ def reopened(case: Case) -> str:
     return "the same"
 
 
-def _run(case: Case, *words: object, text: str = "") -> str:
-    """What a peer prints. It must not wait at a prompt."""
-    done = subprocess.run(
-        [str(word) for word in words],
-        capture_output=True, text=True, errors="replace", input=text, check=False, timeout=_LIMIT,
-        cwd=case.scratch,
-    )  # fmt: skip
-    return done.stdout + done.stderr
-
-
-def _debug(case: Case) -> Path:
-    if case.vmlinux is None:
-        raise NotApplicable("no kernel with DWARF: its debug package was not fetched")
-    return case.vmlinux
-
-
 def crash(case: Case) -> str:
-    """crash opens phypan's vmcore and sees the guest's CPUs and processes."""
-    name = "crash-be" if case.cell.byte_order == "big" else "crash-le"
-    program = case.shop.path(name) / "crash"
-    if not program.exists():
-        raise NotApplicable(f"the piece {name} is not there")
-    vmlinux = _debug(case)
-    commands = case.scratch / "crash.in"
-    commands.write_text("sys\nps\nbt -a\nquit\n")
-    said = _run(case, program, "-s", "-i", commands, vmlinux, case.vmcore)
+    """crash opens phypan's vmcore, finds it complete and sees the guest's CPUs."""
+    said = case.crash_says("sys")
     cpus = re.search(r"^ +CPUS: (\d+)", said, re.MULTILINE)
     assert cpus, f"crash says: {' '.join(said.split())[-300:]}"
     assert int(cpus[1]) == case.cell.cpus, f"crash sees {cpus[1]} CPUs"
-    assert "This dumpfile is incomplete" not in said
-    assert "partial dump" not in said.lower()
-    seen = {
-        int(pid): comm
-        for pid, comm in re.findall(
-            r"^[> ]+(\d+) +\d+ +\d+ +[0-9a-f]{16} +\S+ +\S+ +\d+ +\d+ +(.*)$", said, re.MULTILINE
-        )
-    }
-    _same_processes(case, {pid: comm.strip("[]") for pid, comm in seen.items()})
-    assert said.count("PID: ") >= case.cell.cpus, "bt -a shows fewer CPUs"
-    return f"{len(seen)} tasks"
-
-
-def _same_processes(case: Case, seen: dict[int, str]) -> None:
-    """Those of the guest's own that it told of, by the 15 bytes that the kernel keeps of a name."""
-    truth = {
-        pid: name[:15]
-        for pid, name in case.processes().items()
-        if name.startswith("phypan") and pid in case.processes()
-    }
-    truth = {pid: name for pid, name in truth.items() if name != "phypan_crash"}
-    assert len(truth) >= 4, "the guest told of too few processes"
-    lost = {pid: name for pid, name in truth.items() if seen.get(pid, "")[:15] != name}
-    assert not lost, f"not seen: {lost}"
+    messages = said.lower() + case.crash_says("").lower()
+    assert "incomplete" not in messages
+    assert "partial dump" not in messages
+    return f"{cpus[1]} CPUs"
 
 
 def drgn(case: Case) -> str:
     """drgn opens phypan's vmcore, sees the processes and unwinds the thread that crashed."""
-    try:
-        import drgn as library
-        from drgn.helpers.linux.pid import for_each_task
-    except ImportError as error:
-        raise NotApplicable("drgn is not installed") from error
-    program = library.Program()
-    program.set_core_dump(case.vmcore)
-    program.load_debug_info([_debug(case)])
-    _same_processes(
-        case,
-        {int(t.pid): t.comm.string_().decode("utf-8", "replace") for t in for_each_task(program)},
-    )
-    if case.dump.crashing_cpu is None:
+    program = analyses.program(case)
+    same_processes(case, analyses.by_drgn(program))
+    cpu = case.dump.crashing_cpu
+    if cpu is None:
         return "tasks; nobody said which CPU crashed"
-    frames = len(program.crashed_thread().stack_trace())
-    assert frames >= 3, f"{frames} frames of the crashed thread"
-    return f"{frames} frames"
+    try:
+        trace = program.crashed_thread().stack_trace()
+    except LookupError:  # it died of an oops, before panic() noted the CPU
+        from drgn.helpers.linux.sched import cpu_curr
+
+        trace = program.stack_trace(cpu_curr(program, cpu.number))
+    assert len(trace) >= 3, f"{len(trace)} frames of the crashed thread"
+    return f"{len(trace)} frames"
 
 
 def makedumpfile(case: Case) -> str:
-    """makedumpfile reads phypan's vmcore: its dmesg is the guest's."""
-    program = case.shop.path("makedumpfile") / "makedumpfile"
-    if not program.exists():
-        raise NotApplicable("the piece makedumpfile is not there")
-    if case.cell.byte_order == "big":
-        raise NotApplicable("makedumpfile reads dumps of its own byte order only")
-    said = _run(case, program, "--dump-dmesg", case.vmcore, case.scratch / "dmesg")
-    assert (case.scratch / "dmesg").exists(), f"makedumpfile says: {' '.join(said.split())[-300:]}"
-    text = (case.scratch / "dmesg").read_text("utf-8", "replace")
+    """makedumpfile reads phypan's vmcore and finds the guest's log in it."""
+    text = analyses.dmesg_of_makedumpfile(case)
     assert "phypan-log: numbered line 19 value=361" in text
     return f"{len(text.splitlines())} lines"
-
-
-def _analysis(case: Case, name: str) -> list[Any]:
-    if name not in phypan.analyses():
-        raise NotApplicable(f"phypan has no analysis {name} yet")
-    return list(phypan.run(case.dump, name))
-
-
-def translation(case: Case) -> str:
-    """Addresses that the guest told of translate, and the hashed page table agrees."""
-    if not hasattr(case.dump, "spaces"):
-        raise NotApplicable("phypan has no address spaces yet")
-    space = case.dump.spaces["kernel"]
-    for line in case.truth["symbols"].splitlines():
-        address, _, name = line.split()
-        if name == "linux_banner":
-            text = bytes(space.read(int(address, 16), 14))
-            assert text == b"Linux version ", f"linux_banner reads {text!r}"
-    module = re.search(r"^phypan_crash .* (0x[0-9a-f]+)", case.truth["modules"], re.MULTILINE)
-    assert module, "the module is not loaded"
-    assert bytes(space.read(int(module[1], 16), 64)).strip(b"\0"), "no text of the module"
-    return "linux_banner, text of the module"
-
-
-def ps(case: Case) -> str:
-    """`phypan ps` lists the processes that the guest told of."""
-    rows = _analysis(case, "ps")
-    _same_processes(case, {row.pid: row.comm for row in rows})
-    return f"{len(rows)} tasks"
-
-
-def dmesg(case: Case) -> str:
-    """`phypan dmesg` has the numbered lines and the crash."""
-    from phypan.platform.qemu import crashes
-
-    rows = _analysis(case, "dmesg")
-    text = "\n".join(str(getattr(row, "text", row)) for row in rows)
-    for line in range(20):
-        assert f"phypan-log: numbered line {line} value={line * line}" in text
-    pattern = crashes.named(case.cell.crash).says
-    assert re.search(pattern, text), f"{pattern} is not in it"
-    return f"{len(rows)} lines"
-
-
-def modules(case: Case) -> str:
-    """`phypan modules` equals /proc/modules."""
-    rows = _analysis(case, "modules")
-    told = {line.split()[0] for line in case.truth["modules"].splitlines()}
-    assert {row.name for row in rows} == told
-    return f"{len(rows)} modules"
 
 
 Check = Callable[[Case], str]
@@ -392,7 +221,8 @@ CHECKS: dict[str, Check] = {
     check.__name__: check
     for check in (
         opens, says, contents, memory, prstatus, registers, vectors, reopened, crash, drgn,
-        makedumpfile, translation, ps, dmesg, modules,
+        makedumpfile, analyses.translation, analyses.hpt, analyses.vtop, analyses.dmesg,
+        analyses.ps, analyses.bt, analyses.modules,
     )
 }  # fmt: skip
 

@@ -1,9 +1,10 @@
 """The matrix: every cell's dump is made, if it is not there, and everything is checked.
 
-    python scripts/real/matrix.py [--jobs N] [CELL...]
+    python scripts/real/matrix.py [--jobs N] [--cached] [CELL...]
 
 CELL is the name of a cell, or a pattern ("6.12-be64k-*"). Without one all are run, and
-docs/reference/support.md is written. A cell that fails makes it fail.
+docs/reference/support.md is written. A cell that fails makes it fail. With --cached nothing is
+booted: a dump that is there is checked as it is, and a cell without one is said to be not run.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import checks
 import dumps
 import get
 import support
+from case import Case
 from cells import Cell
 from debian import ArchiveError
 from support import Result
@@ -29,15 +31,18 @@ from workshop import Workshop
 import phypan
 
 
-def run(cell: Cell) -> Result:
-    """Make the dump of a cell and check it; in a process of its own."""
+def run(cell: Cell, cached: bool = False) -> Result:
+    """Make the dump of a cell, or take a cached one, and check it; in a process of its own."""
     shop, result = Workshop(get.PIECES), Result(cell)
     if cell.reason:
         result.outcomes["dump"] = ("-", cell.reason)
         return result
     began = time.monotonic()
+    if cached and not (dumps.path(shop, cell) / dumps.KEY).exists():
+        result.outcomes["dump"] = (support.NOT_RUN, "not run: its dump was not made yet")
+        return result
     try:
-        directory = dumps.get(shop, cell)
+        directory = dumps.path(shop, cell) if cached else dumps.get(shop, cell)
         result.outcomes["dump"] = ("ok", "")
     except (phypan.PhypanError, ArchiveError) as error:
         result.outcomes["dump"] = ("failed", str(error))
@@ -46,9 +51,10 @@ def run(cell: Cell) -> Result:
         result.made = time.monotonic() - began
     began = time.monotonic()
     with tempfile.TemporaryDirectory(dir=shop.folder) as scratch:
-        case = checks.Case(cell, directory, dumps.vmlinux(shop, cell), shop, Path(scratch))
+        case = Case(cell, directory, dumps.vmlinux(shop, cell), shop, Path(scratch))
         for name, how, words in checks.run(case):
             result.outcomes[name] = (how, words)
+        case.close()
     result.checked = time.monotonic() - began
     return result
 
@@ -65,18 +71,17 @@ def _chosen(patterns: list[str]) -> list[Cell]:
     return found
 
 
-def _pieces(shop: Workshop, chosen: list[Cell]) -> None:
+def _pieces(shop: Workshop, chosen: list[Cell], cached: bool) -> None:
     """Get what the cells and their checks need, one after the other."""
     names = {"makedumpfile"}
     for cell in chosen:
         if not cell.reason:
-            names |= {cell.qemu, cell.kernel, f"{cell.kernel}-module", cell.busybox}
+            if not cached:
+                names |= {cell.qemu, cell.kernel, f"{cell.kernel}-module", cell.busybox}
             names |= {"crash-be" if cell.byte_order == "big" else "crash-le"}
-            if (
-                f"{cell.kernel}-debug" in shop.pieces
-                and shop.pieces[f"{cell.kernel}-debug"].default
-            ):
-                names.add(f"{cell.kernel}-debug")
+            debug = shop.pieces.get(f"{cell.kernel}-debug")
+            if debug is not None and debug.default and not cached:
+                names.add(debug.name)
     for piece in get.PIECES:
         if piece.name in names:
             try:
@@ -87,6 +92,8 @@ def _pieces(shop: Workshop, chosen: list[Cell]) -> None:
 
 def _tell(result: Result, done: int, total: int) -> None:
     how = [how for how, _ in result.outcomes.values()]
+    if support.NOT_RUN in how:
+        return
     counts = f"{how.count('ok')} ok, {how.count('failed')} failed, {how.count('-')} not applicable"
     times = f"{result.made:.0f} s + {result.checked:.0f} s"
     print(f"[{done}/{total}] {result.cell.name}: {counts}; {times}", flush=True)
@@ -101,14 +108,16 @@ def main() -> int:
     )
     parser.add_argument("cells", nargs="*", metavar="CELL")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--cached", action="store_true", help="boot nothing")
     arguments = parser.parse_args()
     began = time.monotonic()
     chosen = _chosen(arguments.cells)
     shop = Workshop(get.PIECES)
-    _pieces(shop, chosen)
+    _pieces(shop, chosen, arguments.cached)
     results: dict[str, Result] = {}
     with ProcessPoolExecutor(arguments.jobs) as pool:
-        for future in as_completed([pool.submit(run, cell) for cell in chosen]):
+        waiting = [pool.submit(run, cell, arguments.cached) for cell in chosen]
+        for future in as_completed(waiting):
             result = future.result()
             results[result.cell.name] = result
             _tell(result, len(results), len(chosen))
@@ -119,7 +128,11 @@ def main() -> int:
     if not arguments.cells:
         support.write(shop, ordered)
     minutes = (time.monotonic() - began) / 60
-    print(f"{len(ordered)} cells, {len(failed)} failed, {minutes:.0f} min")
+    idle = [r for r in ordered if r.outcomes["dump"][0] == support.NOT_RUN]
+    print(
+        f"{len(ordered)} cells, {len(failed)} failed, {len(idle)} not run, "
+        f"{sum(bool(cell.reason) for cell in chosen)} cannot be, {minutes:.0f} min"
+    )
     return 1 if failed else 0
 
 

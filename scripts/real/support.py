@@ -11,7 +11,8 @@ from cells import Cell
 from workshop import ROOT, Workshop
 
 PAGE = ROOT / "docs" / "reference" / "support.md"
-_SHOWN = {"ok": "ok", "failed": "FAILED", "-": "n/a"}
+NOT_RUN = "not run"
+_SHOWN = {"ok": "ok", "failed": "FAILED", "-": "n/a", NOT_RUN: NOT_RUN}
 _BY = {"qemu": "QEMU (fadump)", "model": "phypan's model", "plain": "nobody (dump-guest-memory)"}
 
 
@@ -31,19 +32,22 @@ class Result:
 
 
 def text_table(results: Sequence[Result]) -> str:
-    """One line a cell, one column a check."""
+    """One line a cell that was run, one column a check."""
     names = ["dump", *checks.CHECKS]
-    width = max(len(result.cell.name) for result in results)
+    results = [result for result in results if NOT_RUN not in dict(result.outcomes.values())]
+    width = max((len(result.cell.name) for result in results), default=0)
     lines = [" " * width + " " + " ".join(f"{name:>8.8}" for name in names)]
     for result in results:
-        marks = [_SHOWN[result.outcomes.get(name, ("-", ""))[0]] for name in names]
+        without = result.outcomes.get("dump", ("-", ""))
+        marks = [_SHOWN[result.outcomes.get(name, without)[0]] for name in names]
         lines.append(f"{result.cell.name:{width}} " + " ".join(f"{mark:>8}" for mark in marks))
     return "\n".join(lines)
 
 
 def write(shop: Workshop, results: Sequence[Result]) -> None:
     """docs/reference/support.md."""
-    text = "\n".join([_INTRODUCTION, *_kernels(shop), *_checks(), *_cells(results), ""])
+    parts = [_INTRODUCTION, *_counts(results), *_kernels(shop), *_checks(), *_cells(results), ""]
+    text = "\n".join(parts)
     PAGE.parent.mkdir(parents=True, exist_ok=True)
     PAGE.write_text(text)
 
@@ -53,6 +57,19 @@ _INTRODUCTION = """\
 
 Made by `make real`, which boots each of these kernels under QEMU, crashes it in each of these ways
 and checks what phypan makes of the dump. Not written by hand."""
+
+
+def _counts(results: Sequence[Result]) -> list[str]:
+    """How much of it was run, and what came of it."""
+    dumps = [result.outcomes["dump"][0] for result in results]
+    checked = [how for r in results for name, (how, _) in r.outcomes.items() if name != "dump"]
+    return [
+        "",
+        f"{dumps.count('ok')} of {len(dumps)} cells were run: {checked.count('ok')} checks are ok, "
+        f"{checked.count('failed')} failed, {checked.count('-')} do not apply. "
+        f"{dumps.count(NOT_RUN)} cells were not run, {dumps.count('failed')} gave no dump, "
+        f"{dumps.count('-')} cannot be.",
+    ]
 
 
 def _kernels(shop: Workshop) -> list[str]:
@@ -97,7 +114,7 @@ def _cells(results: Sequence[Result]) -> list[str]:
         by = _BY[cell.how] + (", QEMU being too old" if cell.qemu != "qemu" else "")
         told = [cell.kernel, cell.mmu, cpu, str(cell.cpus), cell.crash, by]
         lines.append(_row([*told, *marks]))
-    lines += ["", "n/a: says nothing here, for the reason of this number.", ""]
+    lines += ["", "n/a, not run, FAILED: for the reason of this number.", ""]
     return [*lines, *(f"{number}. {why}" for why, number in reasons.items())]
 
 
