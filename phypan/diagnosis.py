@@ -20,6 +20,8 @@ import phypan
 from phypan import api
 from phypan.formats import ppc_notes
 from phypan.formats.kernel_dump import Status
+from phypan.spaces import detect
+from phypan.spaces.clues import collect
 
 _LIBRARIES = "numpy numba drgn construct pluggy pyelftools".split()
 _DUMP_FILES = """
@@ -35,6 +37,7 @@ _MAGIC = {
     b"\xd0\x0d\xfe\xed": "a flattened device tree",
 }
 _SHOWN_HOLES = 64
+_SHOWN_REASONS = 2
 _AREAS = {  # phypan's notes
     getattr(ppc_notes, name): name
     for name in vars(ppc_notes)
@@ -214,7 +217,20 @@ def _spaces(dump: phypan.Dump) -> Lines:
     yield f"era: {spaces.era.name if spaces.era else 'none that is known'}"
     for reason in spaces.evidence:
         yield f"evidence: {reason}"
+    yield from _tried(dump)
     yield f"spaces: {' '.join(spaces)}"
+
+
+def _tried(dump: phypan.Dump) -> Lines:
+    """The kinds of page tables there are for this MMU and page size, with what contradicts each."""
+    clues = collect(dump)
+    if clues.root is None:
+        return
+    for verdict in (detect.judge(era, clues, dump.spaces.resident) for era in detect.ERAS):
+        against = verdict.against[:_SHOWN_REASONS]
+        more = len(verdict.against) - len(against)
+        why = "; ".join(against) + (f"; {more} more" if more else "")
+        yield f"tried: {verdict.era.name}: {len(verdict.evidence)} for it, against it: {why or '-'}"
 
 
 def _debuginfo(dump: phypan.Dump) -> Lines:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import re
 import subprocess
@@ -17,6 +18,8 @@ import phypan
 
 _LIMIT = 300  # seconds for a peer
 _CRASH = ("sys", "ps", "bt", "mod", "log")
+_KERNEL = 0xC000000000000000
+_MOST = 30  # ranges whose addresses crash is asked for
 
 
 class NotApplicable(Exception):
@@ -106,10 +109,29 @@ class Case:
         return self.vmlinux
 
     @functools.cached_property
+    def addresses(self) -> list[int]:
+        """Effective addresses to translate: of the linear map, of others, and one of nothing."""
+        wanted = [_KERNEL, _KERNEL + 0x123458, 0xC00A0000F0000000]
+        mappings = self.opened.spaces["kernel"].mappings()
+        others = (one for one in mappings if one.first > _KERNEL + (1 << 45))
+        for one in itertools.islice(others, _MOST):
+            wanted += [one.first + 0x1238, one.end - 8]
+        return wanted
+
+    @property
+    def crash_translates(self) -> bool:
+        """Whether crash does, on this kernel: on radix with 4K pages it does not.
+
+        It says the same of the kernel's own /proc/vmcore there: 0xc008000000001238 is 0x1238.
+        """
+        return not (self.cell.mmu == "radix" and "4k" in self.cell.kernel)
+
+    @functools.cached_property
     def printed_by_crash(self) -> dict[str, str] | str:
         """What crash prints of phypan's vmcore, by command; or why it is not there."""
+        commands = [*_CRASH, *(f"vtop {address:x}" for address in self.addresses)]
         try:
-            return self.ask_crash(*_CRASH)
+            return self.ask_crash(*commands)
         except NotApplicable as reason:
             return str(reason)
 
