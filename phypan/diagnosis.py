@@ -22,6 +22,7 @@ from phypan.formats import ppc_notes
 from phypan.formats.kernel_dump import Status
 from phypan.spaces import detect
 from phypan.spaces.clues import collect
+from phypan.spaces.eras import ERAS
 
 _LIBRARIES = "numpy numba drgn construct pluggy pyelftools".split()
 _DUMP_FILES = """
@@ -226,7 +227,7 @@ def _tried(dump: phypan.Dump) -> Lines:
     clues = collect(dump)
     if clues.root is None:
         return
-    for verdict in (detect.judge(era, clues, dump.spaces.resident) for era in detect.ERAS):
+    for verdict in (detect.judge(era, clues, dump.spaces.resident) for era in ERAS):
         against = verdict.against[:_SHOWN_REASONS]
         more = len(verdict.against) - len(against)
         why = "; ".join(against) + (f"; {more} more" if more else "")

@@ -36,6 +36,8 @@ def test_it_says_what_the_dump_is_made_of(crashed) -> None:
     assert "NT_REGSAVE: " in _section(text, "firmware")
     assert "absent: " in _section(text, "memory")
     assert "OSRELEASE=" in _section(text, "kernel")
+    assert "era: " in _section(text, "spaces")
+    assert "symbols: " in _section(text, "debuginfo")
     assert "not in the register save area" in _section(text, "problems")
 
 

@@ -106,3 +106,20 @@ def test_the_page_shows_what_failed_and_why(monkeypatch, tmp_path) -> None:
     assert "FAILED" in support.text_table([good, bad, never]).splitlines()[2]
     for name in checks.CHECKS:
         assert f"| {name} |" in text
+
+
+def test_a_dump_that_was_not_made_is_not_run_and_not_said_to_be_fine(monkeypatch, tmp_path) -> None:
+    from workshop import Workshop
+
+    monkeypatch.setenv("PHYPAN_CACHE", str(tmp_path))
+    result = matrix.run(ALL[0], cached=True)
+    assert result.outcomes == {"dump": (support.NOT_RUN, "not run: its dump was not made yet")}, (
+        "nothing was booted"
+    )
+    monkeypatch.setattr(support, "PAGE", tmp_path / "support.md")
+    support.write(Workshop(get.PIECES, tmp_path), [result])
+    text = (tmp_path / "support.md").read_text()
+    assert "0 of 1 cells were run: 0 checks are ok, 0 failed" in text
+    assert "1 cells were not run" in text
+    assert "| ok" not in text
+    assert support.text_table([result]).count("\n") == 0
