@@ -173,13 +173,15 @@ def dmesg(case: Case) -> str:
 
 def _as_makedumpfile(line: str) -> str:
     """Without time and caller, as for crash; bytes that are no ASCII by their numbers."""
-    line = re.sub(r"^(?:\[ *\d+\.\d{6}\] (?:\[ *[TC]\d+\] )?| {26}| {15})", "", line.rstrip())
+    line = re.sub(
+        r"^(?:\[ *\d+\.\d{6}\](?: \[ *[TC]\d+\](?= |$))? ?| {26}| {15})", "", line.rstrip()
+    )
     return "".join(c if c.isascii() else "".join(f"\\x{b:02x}" for b in c.encode()) for c in line)
 
 
 def _as_crash(line: str) -> str:
     """Without the time, which it prints once for several lines; a dot for what is no ASCII."""
-    line = re.sub(r"^(?:\[ *\d+\.\d{6}\] | {15})", "", line.rstrip())
+    line = re.sub(r"^(?:\[ *\d+\.\d{6}\] ?| {15})", "", line.rstrip())
     return "".join(c if c.isascii() else "." * len(c.encode()) for c in line)
 
 

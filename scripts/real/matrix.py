@@ -2,9 +2,10 @@
 
     python scripts/real/matrix.py [--jobs N] [--cached] [CELL...]
 
-CELL is the name of a cell, or a pattern ("6.12-be64k-*"). Without one all are run, and
-docs/reference/support.md is written. A cell that fails makes it fail. With --cached nothing is
-booted: a dump that is there is checked as it is, and a cell without one is said to be not run.
+CELL is the name of a cell, or a pattern ("6.12-be64k-*"). Without one all are run. A failing cell
+makes it fail. docs/reference/support.md is written anew, with every other cell as it was when it was
+run last. With --cached nothing is booted: a dump that is there is checked as it is, and a cell
+without one is said to be not run.
 """
 
 from __future__ import annotations
@@ -120,13 +121,14 @@ def main() -> int:
         for future in as_completed(waiting):
             result = future.result()
             results[result.cell.name] = result
+            support.save(shop, result)
             _tell(result, len(results), len(chosen))
     ordered = [results[cell.name] for cell in chosen]
     print()
     print(support.text_table(ordered))
     failed = [result for result in ordered if result.failures]
-    if not arguments.cells:
-        support.write(shop, ordered)
+    every = [results.get(cell.name) or support.last(shop, cell) for cell in cells.cells()]
+    support.write(shop, every)
     minutes = (time.monotonic() - began) / 60
     idle = [r for r in ordered if r.outcomes["dump"][0] == support.NOT_RUN]
     print(

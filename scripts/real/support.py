@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -29,6 +30,22 @@ class Result:
     def failures(self) -> dict[str, str]:
         """Why it failed, by check."""
         return {name: why for name, (how, why) in self.outcomes.items() if how == "failed"}
+
+
+def save(shop: Workshop, result: Result) -> None:
+    """Keep what became of a cell, for the page that is written when others are run."""
+    path = shop.folder / "results" / f"{result.cell.name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result.outcomes, indent=1))
+
+
+def last(shop: Workshop, cell: Cell) -> Result:
+    """What became of a cell when it was run last."""
+    try:
+        kept = json.loads((shop.folder / "results" / f"{cell.name}.json").read_text())
+        return Result(cell, {name: (how, why) for name, (how, why) in kept.items()})
+    except (OSError, ValueError):
+        return Result(cell, {"dump": (NOT_RUN, "not run yet")})
 
 
 def text_table(results: Sequence[Result]) -> str:
