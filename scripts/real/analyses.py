@@ -21,10 +21,10 @@ def _rows(case: Case, name: str, **options: Any) -> list[Any]:
     """The rows of an analysis; by BTF and by DWARF they are the same, where there are both."""
     by_dwarf, dump = case.with_debuginfo, case.opened
     needs = phypan.analyses()[name].needs
-    if "types" in needs and dump.types is None:
-        if by_dwarf is None:
-            raise NotApplicable("the kernel carries no BTF, and its debug package was not fetched")
+    if dump.types is None and by_dwarf is not None:
         return list(phypan.run(by_dwarf, name, **options))
+    if dump.types is None and "types" in needs:
+        raise NotApplicable("the kernel carries no BTF, and its debug package was not fetched")
     rows = list(phypan.run(dump, name, **options))
     if by_dwarf is not None:
         others = list(phypan.run(by_dwarf, name, **options))
