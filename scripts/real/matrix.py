@@ -2,10 +2,10 @@
 
     python scripts/real/matrix.py [--jobs N] [--cached] [CELL...]
 
-CELL is the name of a cell, or a pattern ("6.12-be64k-*"). Without one all are run. A failing
-cell makes it fail. docs/reference/support.md is written anew, with every other cell as it was when it was
-run last. With --cached nothing is booted: a dump that is there is checked as it is, and a cell
-without one is said to be not run.
+CELL is the name of a cell, or a pattern ("6.12-be64k-*"). Without one all are run. A cell that
+fails makes it fail. docs/reference/support.md is written anew, with every other cell as it was when
+it was run last. With --cached nothing is booted: a dump that is there is checked as it is, and a
+cell without one is said to be not run.
 """
 
 from __future__ import annotations
