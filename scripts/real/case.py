@@ -124,7 +124,7 @@ class Case:
 
         It says the same of the kernel's own /proc/vmcore there: 0xc008000000001238 is 0x1238.
         """
-        return not (self.cell.mmu == "radix" and "4k" in self.cell.kernel)
+        return not (self.cell.mmu == "radix" and self.cell.kernel.endswith("e4k"))
 
     @functools.cached_property
     def printed_by_crash(self) -> dict[str, str] | str:
