@@ -16,13 +16,20 @@ test: $(VENV)/.phypan-test
 	$(BIN)/python -m pytest -n $(JOBS) $(PYTEST)
 
 lint: $(VENV)/.phypan-lint
-	$(BIN)/ruff format --check phypan tests examples benchmarks
-	$(BIN)/ruff check phypan tests examples benchmarks
+	$(BIN)/ruff format --check phypan tests examples benchmarks scripts
+	$(BIN)/ruff check phypan tests examples benchmarks scripts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.phypan-test
 	$(BIN)/python -m benchmarks
+
+# Real kernels under QEMU. CELLS='6.12-be64k-*' runs a part; CACHED=1 boots nothing.
+real: $(VENV)/.phypan-real
+	set -f; $(BIN)/python scripts/real/matrix.py --jobs $(JOBS) $(if $(CACHED),--cached) $(CELLS)
+ifeq ($(CELLS)$(CACHED),)
+	$(BIN)/python -m pytest --boots tests/real/test_guest.py
+endif
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -36,6 +43,10 @@ $(VENV)/.phypan-test: pyproject.toml | $(VENV)/bin/python
 	@echo "installing phypan and what its tests need into $(VENV)"
 	$(PIP) install --editable '.[test]'
 	@touch $@ $(VENV)/.phypan
+
+$(VENV)/.phypan-real: pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --editable '.[test,qemu]'
+	@touch $@ $(VENV)/.phypan $(VENV)/.phypan-test
 
 $(VENV)/.phypan-lint: pyproject.toml | $(VENV)/bin/python
 	$(PIP) install --editable '.[test,lint]'

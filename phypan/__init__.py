@@ -34,10 +34,12 @@ if TYPE_CHECKING:
     from phypan.cells import cell as cell
     from phypan.conversion import pipeline as pipeline
     from phypan.conversion.run import Converted as Converted
+    from phypan.diagnosis import doctor as doctor
     from phypan.dump import Cpu as Cpu
     from phypan.dump import Dump as Dump
     from phypan.dump import cpus_from as cpus_from
     from phypan.errors import BadRecord as BadRecord
+    from phypan.errors import GuestError as GuestError
     from phypan.errors import InputError as InputError
     from phypan.errors import NotInDump as NotInDump
     from phypan.errors import OutputError as OutputError
@@ -118,9 +120,10 @@ _HOME = {
     "cells": "cell",
     "conversion": "pipeline",
     "conversion.run": "Converted",
+    "diagnosis": "doctor",
     "dump": "Cpu Dump cpus_from",
-    "errors": "BadRecord InputError NotInDump OutputError PhypanError PluginError Problem "
-    "TranslationFault Unsupported printable",
+    "errors": "BadRecord GuestError InputError NotInDump OutputError PhypanError PluginError "
+    "Problem TranslationFault Unsupported printable",
     "extents": "EVERYWHERE Extent Hole without_overlaps",
     "filtering.levels": "present_pages",
     "filtering.types": "PageTypes page_type",

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, Literal, TextIO, cast, overload
 
 from phypan import manager
 from phypan.dump import Dump
@@ -178,24 +178,55 @@ def _add_hpt(dump: Dump, path: Path) -> None:
 
 def guests() -> Mapping[str, Callable[..., Any]]:
     """What simulate() can crash: each guest's function, whose signature names its options."""
-    from phypan.platform import simulation
+    from phypan.platform import qemu, simulation
 
-    return {"synthetic": simulation.run}
+    return {"synthetic": simulation.run, "qemu": qemu.simulate}
+
+
+@overload
+def simulate(
+    directory: str | os.PathLike[str] | None = ...,
+    *,
+    guest: Literal["synthetic"] = ...,
+    report: Callable[[str], None] | None = ...,
+    **options: Any,
+) -> Simulation: ...
+
+
+@overload
+def simulate(
+    directory: str | os.PathLike[str] | None = ...,
+    *,
+    guest: str,
+    report: Callable[[str], None] | None = ...,
+    **options: Any,
+) -> Simulation | None: ...
 
 
 def simulate(
-    directory: str | os.PathLike[str] | None = None, *, guest: str = "synthetic", **options: Any
-) -> Simulation:
+    directory: str | os.PathLike[str] | None = None,
+    *,
+    guest: str = "synthetic",
+    report: Callable[[str], None] | None = None,
+    **options: Any,
+) -> Simulation | None:
     """A partition of the platform model that has crashed and booted again.
 
     directory  where to write what its second boot finds, as a directory that open() takes; None
-               writes nothing
-    guest      what runs in it: "synthetic", a small Linux made up for tests
+               writes nothing, which a guest under QEMU cannot do without
+    guest      what runs in it: "synthetic", a small Linux made up for tests, or "qemu", a real
+               one under QEMU, of which the directory is all there is: the result is None
+    report     called with a line of text, often, while a guest under QEMU runs
     options    the guest's own: see guests()
     """
     from phypan.platform import simulation
 
     run_guest = manager.named(guests(), guest, "guest")
+    if guest == "qemu":
+        if directory is None:
+            raise Unsupported("a guest under QEMU needs a directory", hint="name one with -o")
+        run_guest(directory, report=report, **options)
+        return None
     done: Simulation = run_guest(**options)
     if directory is not None:
         simulation.save(done, directory, {"guest": guest, **options})

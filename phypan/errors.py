@@ -7,6 +7,7 @@ PhypanError            one line and a hint; exit code 1
   InputError           an input that cannot be read, or that no source knows
   OutputError          an output that cannot be written
   PluginError          a plugin that broke its contract
+  GuestError           a guest under QEMU that hung, or did not do what it was started for
   Unsupported          known, but not possible here; exit code 2
 Problem                what was worked around, reported beside the result
 """
@@ -97,6 +98,10 @@ class OutputError(PhypanError):
 
 class PluginError(PhypanError):
     """A plugin that broke its contract."""
+
+
+class GuestError(PhypanError):
+    """A guest under QEMU that hung, died too early, or did not do what it was started for."""
 
 
 class Unsupported(PhypanError):

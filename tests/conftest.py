@@ -27,6 +27,21 @@ settings.register_profile(
 settings.load_profile("phypan")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`make real` asks for the tests that boot kernels; nobody else waits for them."""
+    parser.addoption("--boots", action="store_true", help="run the tests that boot real kernels")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what boots a kernel, unless it was asked for."""
+    if config.getoption("--boots"):
+        return
+    chosen = [item for item in items if item.get_closest_marker("boots") is None]
+    left_out = [item for item in items if item.get_closest_marker("boots") is not None]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = chosen
+
+
 @pytest.fixture(params=real_dumps.NAMES)
 def real(request: pytest.FixtureRequest) -> real_dumps.RealDump:
     """Each of the dumps of real kernels in turn."""

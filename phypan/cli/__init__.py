@@ -13,7 +13,7 @@ import click
 import phypan
 from phypan.cli import capturing, writing
 from phypan.cli.options import LateOptions, arguments_of, given, options_of
-from phypan.cli.shared import PATH, kernel_options, names, row_options, source_options
+from phypan.cli.shared import PATH, kernel_options, names, row_options, source_options, status
 
 
 class Commands(click.Group):
@@ -81,12 +81,15 @@ def simulate(directory: Path | None, mount_at: Path | None, guest: str, **option
     """Crash a partition of the platform model and keep what its second boot finds."""
     if directory is None and mount_at is None:
         raise click.UsageError("give -o DIRECTORY, or --mount DIRECTORY, or both")
-    done = phypan.simulate(directory, guest=guest, **given(options))
-    for line in done.boot.lpar.log:
+    if mount_at is not None and guest != "synthetic":
+        raise click.UsageError("--mount shows the second boot of the synthetic guest only")
+    with status() as report:
+        done = phypan.simulate(directory, guest=guest, report=report, **given(options))
+    for line in done.boot.lpar.log if done else ():
         click.echo(line)
     if directory is not None:
         click.echo(f"{directory}: try `phypan info {directory}`")
-    if mount_at is not None:
+    if mount_at is not None and done is not None:
         click.echo(f"{mount_at}: mounted; `fusermount3 -u {mount_at}` or Ctrl-C ends it")
         phypan.mount(done, mount_at)
 
@@ -98,6 +101,20 @@ def demo(directory: Path | None) -> None:
     from phypan.demo import tell
 
     tell(directory)
+
+
+@cli.command()
+@source_options
+def doctor(
+    source: Path,
+    others: tuple[Path, ...],
+    regions: tuple[Path, ...],
+    source_name: str | None,
+    hpt: Path | None,
+) -> None:
+    """Print a small text about SOURCE for a bug report: layouts, no contents of memory."""
+    text = phypan.doctor(source, *others, regions=regions, source=source_name, hpt=hpt)
+    click.echo(text, nl=False)
 
 
 @cli.command()

@@ -77,6 +77,8 @@ def options_of(*functions: Callable[..., Any]) -> list[click.Option]:
         for parameter in inspect.signature(function).parameters.values():
             if parameter.kind is not inspect.Parameter.KEYWORD_ONLY or parameter.name in found:
                 continue
+            if parameter.name == "report":  # for callers in Python
+                continue
             flag = "--" + parameter.name.rstrip("_").replace("_", "-")
             found[parameter.name] = click.Option(
                 [flag, parameter.name],

@@ -411,3 +411,22 @@ def test_any_page_sizes_in_a_device_tree_are_survived(cells) -> None:
     data = b"".join(cell.to_bytes(4, "big") for cell in cells)
     cpu = device_tree.Node("PowerPC,POWER8@0", {"ibm,segment-page-sizes": data})
     page_sizes(device_tree.Node("/", {}, (device_tree.Node("cpus", {}, (cpu,)),)))
+
+
+# --- segments of a kernel with 4K pages ---------------------------------------------------------
+
+# SLB entries of a Linux 6.12 with 4K pages, as QEMU had them when it crashed.
+SLB_4K = [
+    (0xC000000008000000, 0x400EA1B217000500),  # linear map
+    (0xC0003D0008000000, 0x400AD9A7E7000400),  # vmalloc
+    (0xC0003E0008000000, 0x400A3AAAD8000400),  # IO
+    (0xC0003F0008000000, 0x40099BADC9000500),  # vmemmap
+]
+
+
+@pytest.mark.parametrize("entry", SLB_4K, ids=lambda entry: f"{entry[0]:x}")
+def test_segments_of_a_kernel_with_4k_pages_are_those_that_a_cpu_had(entry) -> None:
+    segment = slb_segment(*entry)
+    assert segment is not None
+    made = scheme("since 5.2, 4K pages").vsid(segment.address, segment.shift)
+    assert made == segment.vsid
