@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import phypan  # what is slow to import is found in it when it is called
 from phypan import (
     Address,
     Analysis,
@@ -12,9 +13,7 @@ from phypan import (
     Hole,
     NotInDump,
     PageStore,
-    PageTypes,
     hookimpl,
-    page_type,
 )
 
 _LEVELS = {2: "cache", 4: "private cache", 8: "user", 16: "free"}
@@ -71,9 +70,9 @@ def _state(dump: Dump, address: int) -> Iterator[tuple[str, str]]:
 
 def _use(dump: Dump, pfn: int) -> Iterator[tuple[str, str]]:
     """What the kernel used it for, by its struct page."""
-    types = PageTypes(dump)
+    types = phypan.PageTypes(dump)
     found = types.struct_page(pfn)
-    kind = page_type(types[pfn])
+    kind = phypan.page_type(types[pfn])
     if found is None:
         yield "struct page", "none that can be read"
     else:

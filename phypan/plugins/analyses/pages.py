@@ -6,16 +6,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import phypan  # what is slow to import is found in it when it is called
 from phypan import (
     Analysis,
     Bytes,
     Dump,
     Pages,
-    PageTypes,
     hookimpl,
-    nodes,
-    page_type,
-    present_pages,
 )
 from phypan.pages import bits
 
@@ -42,9 +39,9 @@ _Place = tuple[int | None, int | None]  # node, zone
 
 def pages(dump: Dump) -> Iterator[PagesRow]:
     """Pages and bytes by type, node and zone: what filters would leave out."""
-    types = PageTypes(dump)
+    types = phypan.PageTypes(dump)
     spans = _spans(dump)
-    here = present_pages(dump.memory, dump.page_size)
+    here = phypan.present_pages(dump.memory, dump.page_size)
     total: Counter[tuple[_Place, int]] = Counter()
     present: Counter[tuple[_Place, int]] = Counter()
     for first, codes in types:
@@ -55,7 +52,7 @@ def pages(dump: Dump) -> Iterator[PagesRow]:
                     _count(present, place, codes[start - first : start - first + count])
     dump.problems += types.problems
     for (place, code), count in sorted(total.items(), key=_in_order):
-        kind = page_type(code)
+        kind = phypan.page_type(code)
         yield PagesRow(
             *place, kind.name, kind.level, count, count * dump.page_size, present[place, code]
         )
@@ -75,7 +72,7 @@ def _spans(dump: Dump) -> list[tuple[int, int, _Place]]:
     """(first, first behind, where) page frame numbers of each zone, in ascending order."""
     return sorted(
         (zone.first, zone.first + zone.spanned, (node.number, zone.number))
-        for node in nodes(dump)
+        for node in phypan.nodes(dump)
         for zone in node.zones
     )
 
