@@ -264,7 +264,8 @@ def kernel_vsid(release: Release, page_shift: int, effective: int, segment_shift
         return _scattered(nibble - 0xB, 21, 40, effective, segment_shift)
     start, region = (0xC008 << 48, 49) if page_shift == 16 else (0xC0003D << 40, 40)
     if effective >= start:
-        context = 5 + ((effective - start) >> region)
+        # Behind those of the linear map: four of 2^49 bytes, or one of 2^46.
+        context = (5 if page_shift == 16 else 2) + ((effective - start) >> region)
     else:
         context = 1 + ((effective & (1 << 60) - 1) >> (49 if page_shift == 16 else 46))
     return _scattered(context, 21, 40, effective, segment_shift)

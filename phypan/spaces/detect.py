@@ -156,6 +156,8 @@ def _misplaced(era: Era, one: Range) -> str | None:
         return f"{one.first:#x} is mapped, which is in no region"
     if era.mmu == "hash" and region.name == "linear":
         return f"{one.first:#x} is mapped, in the linear map, which no table is for"
+    if region.name == "vmemmap" and one.flags & era.entries.inhibited:
+        return f"{one.first:#x} is mapped as IO is, in vmemmap, which is memory"
     if era.mmu == "radix" and one.shift not in (era.page_shift, *_HUGE):
         return f"{one.first:#x} is mapped with pages of {1 << one.shift >> 10} KiB"
     return None

@@ -80,13 +80,20 @@ def _wide() -> Iterator[Scheme]:
         )  # fmt: skip
 
 
-def _regions(page_shift: int, start: int, linear_shift: int, region_shift: int) -> Iterator[Scheme]:
-    """Since 5.2: all kernel addresses under 0xc, contexts by region."""
+def _regions(
+    page_shift: int, start: int, linear: tuple[int, int], region_shift: int
+) -> Iterator[Scheme]:
+    """Since 5.2: all kernel addresses under 0xc, contexts by region.
+
+    linear  (how many contexts the linear map has, log2 of the bytes of each): MAX_KERNEL_CTX_CNT,
+            MAX_EA_BITS_PER_CONTEXT
+    """
+    contexts, linear_shift = linear
     for name, bits in _VIRTUAL.items():
         yield Scheme(
             f"since 5.2, {1 << page_shift >> 10}K pages{name}", (5, 2), None, page_shift,
             (bits, _MULTIPLIER, _SMALL_ESID), (bits - 12, _MULTIPLIER, _LARGE_ESID),
-            segments.REGION, first_context=1, linear_contexts=4,
+            segments.REGION, first_context=1, linear_contexts=contexts,
             virtual_start=start, linear_shift=linear_shift, region_shift=region_shift,
         )  # fmt: skip
 
@@ -105,6 +112,6 @@ SCHEMES: tuple[Scheme, ...] = (
         (37, _MULTIPLIER, 18), (25, _MULTIPLIER, 6), segments.NIBBLE, first_context=0x7FFFC,
     ),
     *_wide(),
-    *_regions(16, 0xC008000000000000, 49, 49),
-    *_regions(12, 0xC0003D0000000000, 46, 40),
+    *_regions(16, 0xC008000000000000, (4, 49), 49),
+    *_regions(12, 0xC0003D0000000000, (1, 46), 40),
 )  # fmt: skip
