@@ -250,7 +250,10 @@ def _nothing_fits(verdicts: list[Verdict], best: Verdict | None) -> Problem:
         return Problem(
             f"no known kind fits (tried: {tried})", WHERE, "only the linear map can be translated"
         )
-    wrong = "; ".join(best.against[:3]) or "no evidence for it"
+    if not best.against:
+        what = f"nothing in the page tables tells their kind; {best.era.name} was taken"
+        return Problem(what, WHERE, "it is the kind of such a release")
+    wrong = "; ".join(best.against[:3])
     more = " and more" if len(best.against) > 3 else ""
     return Problem(
         f"no known kind fits without contradiction; {best.era.name} was taken, but {wrong}{more}",
