@@ -136,7 +136,14 @@ class Dump:
         """Its address spaces by name: spaces["kernel"].translate(address)."""
         from phypan.spaces.mapping import Spaces
 
-        return Spaces(self)
+        found = Spaces(self)
+        found.find_pgd = self._pgd
+        return found
+
+    def _pgd(self, pid: int) -> int:
+        from phypan.linux import tasks
+
+        return tasks.pgd(self, pid)
 
     @cached_property
     def kernel(self) -> Kernel:

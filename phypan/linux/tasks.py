@@ -89,6 +89,25 @@ def find(dump: Dump, pid: int) -> Task:
     raise Unsupported(f"no task {pid}", where=dump.source, hint="`phypan ps` lists all tasks")
 
 
+def pgd(dump: Dump, pid: int) -> int:
+    """Effective address of the top page table of a process (mm->pgd); Unsupported if it has none.
+
+    pid may be that of any of its threads.
+    """
+    found = find(dump, pid)
+    try:
+        if found.task.mm:
+            return int(found.task.mm.pgd)
+    except faults() as error:
+        raise Unsupported(
+            f"the page tables of task {pid} cannot be found: {reason(error)}", where=dump.source
+        ) from error
+    raise Unsupported(
+        f"task {pid} ({found.comm}) has no user addresses", where=dump.source,
+        hint="it is one of the kernel's, or was about to exit",
+    )  # fmt: skip
+
+
 def online_cpus(dump: Dump) -> list[int]:
     """Numbers of the CPUs that were online when the trouble began.
 

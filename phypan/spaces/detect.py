@@ -156,6 +156,8 @@ def _misplaced(era: Era, one: Range) -> str | None:
         return f"{one.first:#x} is mapped, which is in no region"
     if era.mmu == "hash" and region.name == "linear":
         return f"{one.first:#x} is mapped, in the linear map, which no table is for"
+    if region.name == "vmemmap" and one.flags & era.entries.inhibited:
+        return f"{one.first:#x} is mapped as IO is, in vmemmap, which is memory"
     if era.mmu == "radix" and one.shift not in (era.page_shift, *_HUGE):
         return f"{one.first:#x} is mapped with pages of {1 << one.shift >> 10} KiB"
     return None
@@ -248,7 +250,10 @@ def _nothing_fits(verdicts: list[Verdict], best: Verdict | None) -> Problem:
         return Problem(
             f"no known kind fits (tried: {tried})", WHERE, "only the linear map can be translated"
         )
-    wrong = "; ".join(best.against[:3]) or "no evidence for it"
+    if not best.against:
+        what = f"nothing in the page tables tells their kind; {best.era.name} was taken"
+        return Problem(what, WHERE, "it is the kind of such a release")
+    wrong = "; ".join(best.against[:3])
     more = " and more" if len(best.against) > 3 else ""
     return Problem(
         f"no known kind fits without contradiction; {best.era.name} was taken, but {wrong}{more}",

@@ -228,12 +228,30 @@ def test_user_pages_are_where_drgn_has_them(dump, prog, real) -> None:
                 assert space.translate(address).physical == follow_phys(mm, address)
 
 
-def test_a_process_by_its_pid_needs_somebody_who_knows_tasks(dump) -> None:
+def test_a_process_is_found_by_its_pid(dump, real) -> None:
+    """By the types in the dump itself: what the guest's tasks have as arguments tells them."""
+    for pid, vmas in kernel.told_maps(real).items():
+        space = dump.spaces.process(pid)
+        assert space.name == f"process {pid}"
+        (stack,) = [vma for vma in vmas if vma.name == "[stack]"]
+        found = [one for one in space.mappings() if stack.start <= one.first < stack.end]
+        name = re.search(rf"^pid {pid} (\w+)$", real.truth, re.MULTILINE)[1]
+        (top,) = [one for one in found if one.end == stack.end]
+        assert f"/bin/{name}".encode() in space.read(top.first, top.size)
+
+
+def test_a_pid_that_leads_to_no_page_tables_is_refused(dump) -> None:
+    with pytest.raises(phypan.Unsupported, match=r"task 2 \(kthreadd\) has no user addresses"):
+        dump.spaces.process(2)
+    with pytest.raises(phypan.Unsupported, match="no task 99999"):
+        dump.spaces.process(99999)
+
+
+def test_without_anybody_who_knows_tasks_the_page_table_is_asked_for(dump) -> None:
+    dump.spaces.find_pgd = None
     with pytest.raises(phypan.Unsupported, match="cannot be found by its pid") as caught:
         dump.spaces.process(65)
     assert "mm->pgd" in caught.value.hint
-    dump.spaces.find_pgd = {65: dump.vmcoreinfo.symbol("swapper_pg_dir")}.__getitem__
-    assert dump.spaces.process(65).name == "process 65"
 
 
 # --- the hashed page table ------------------------------------------------------------------------

@@ -132,6 +132,30 @@ def test_a_bolted_linear_page_is_where_the_vectors_have_it(large, first, second,
         assert (page.misplaced, page.duplicate, page.entry.bolted) == (False, False, True)
 
 
+# Of a table of 16 MiB of Linux 6.12 with 4K pages, as QEMU held it when that kernel crashed: index,
+# doublewords; the effective address, and what the kernel's own page tables have for it.
+REAL_4K = (
+    (0x55680, 0x400A3AAAD8008001, 0x2000800001AC, 0xC0003E0080008000, 0x200080000000),
+    (0xD3D10, 0x400AD9A7E7000001, 0x27F6194, 0xC0003D0000045000, 0x27F6000),
+    (0xD6E40, 0x40099BADC9000115, 0x47000194, 0xC0003F0001000000, 0x47000000),
+    (0xD9000, 0x400EA1B217001715, 0x17000194, 0xC000000017000000, 0x17000000),
+)
+
+
+def test_entries_of_a_real_kernel_with_4k_pages_translate_as_its_page_tables_do() -> None:
+    """One of each region: IO, vmalloc, vmemmap and the linear map have contexts 3, 2, 4 and 1."""
+    data, kind = bytearray(1 << 24), scheme("since 5.2, 4K pages")
+    for index, first, second, _, _ in REAL_4K:
+        hpte.ENTRY.pack_into(data, index * 16, first, second)
+    for how in MODES:
+        with kernels(how):
+            space = space_of(data, kind)
+            many = space.translate_many([row[3] + 0x321 for row in REAL_4K])
+            assert [int(p) for p in many.physical] == [row[4] + 0x321 for row in REAL_4K]
+            found = [(p.entry.index, p.address, p.context) for p in space.table.pages(kind)]
+            assert found == [(row[0], row[3], 0) for row in REAL_4K]
+
+
 @pytest.mark.parametrize(
     ("offset", "first", "ptex"),
     [

@@ -9,19 +9,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phypan.errors import BadRecord, NotInDump, TranslationFault
+from phypan.formats.hpte import POWER7_PAGE_SIZES
 from phypan.kernels import tables
+from phypan.kernels.hashed import page_hash
 from phypan.memory import Extent, Hole, Memory, PageState
 from phypan.platform.page_tables import LinuxTables, Page, process_table_entry
 from phypan.spaces import batch
 from phypan.spaces.batch import Range, TooManyEntries
 from phypan.spaces.eras import PAGE_OFFSET
 from phypan.spaces.facts import kernel_facts, radix_facts, user_facts
+from phypan.spaces.hash import HashSpace
+from phypan.spaces.hashtable import HashTable
 from phypan.spaces.radix import Tree, process_tree, radix_space, tree
 from phypan.spaces.resident import Resident
+from phypan.spaces.vsid import SCHEMES
 from phypan.stores import BytesStore
 from tests.spaces.guest import MODES, Fetched, Ram, era, kernels
 from tests.spaces.test_eras import EVERY_ERA, space_of
 
+SEGMENTS = st.sampled_from([28, 40])  # shifts
 START = 0x40000  # where the memory of these tests begins
 SIZE = 0x40000
 
@@ -205,6 +211,44 @@ def test_any_process_table_entry_leads_to_a_tree_or_is_refused(word) -> None:
         return
     space = radix_space(Resident(Memory([])), found, name="test")
     assert space.translate(0x1234).fault
+
+
+@settings(max_examples=20)
+@given(st.data(), st.booleans(), st.sampled_from(SCHEMES))
+def test_all_kernels_say_the_same_of_any_hashed_page_table(data, v3, scheme) -> None:
+    """Entries of no page size, of no group, beyond all memory, many for one page."""
+    words = st.integers(0, (1 << 64) - 1)
+    addresses = data.draw(st.lists(st.integers(0xC << 60, (1 << 64) - 1) | words, max_size=12))
+    table = bytearray(1 << 18)
+    for _ in range(data.draw(st.integers(1, 40))):
+        first, second = data.draw(words) | 1, data.draw(words)
+        place = data.draw(st.integers(0, (1 << 14) - 1))
+        if addresses and data.draw(st.booleans()):  # one that a translation comes across
+            address, shift = data.draw(st.sampled_from(addresses)), data.draw(SEGMENTS)
+            number = scheme.vsid(address, shift) or 0
+            first = (number << shift | address & (1 << shift) - 1) >> 23 << 7 & (1 << 62) - 1
+            first |= 1 | data.draw(st.sampled_from([0, 4])) | (1 << 62 if shift == 40 else 0)
+            base = data.draw(st.sampled_from([12, 16, 24]))
+            group = page_hash(number, address & (1 << shift) - 1, shift, base) % (1 << 11)
+            place = group * 8 + data.draw(st.integers(0, 7))
+        table[place * 16 : place * 16 + 16] = first.to_bytes(8, "big") + second.to_bytes(8, "big")
+    memory = Memory([Extent(0, len(table), BytesStore(table), 0)])
+    results = []
+    for how in MODES:
+        with kernels(how):
+            found = HashTable(memory, 0, len(table), POWER7_PAGE_SIZES, v3=v3)
+            space = HashSpace("hostile", Memory([]), found, scheme)
+            many = space.translate_many(addresses)
+            arrays = (many.physical, many.entries, many.shifts, many.faults, many.indices)
+            pages = [(p.entry, p.context, p.address) for p in found.pages(scheme)]
+            counted = found.statistics(scheme)
+        assert counted.entries == len(pages)
+        results.append(([list(map(int, array)) for array in arrays], pages, counted))
+    assert results[0] == results[1] == results[2]
+    for address, physical, fault in zip(addresses, *results[0][0][::3], strict=True):
+        single = space.translate(address)
+        assert single.physical == (None if fault else physical)
+        assert bool(single.fault) == bool(fault)
 
 
 def test_the_trees_of_a_process_table() -> None:
