@@ -19,7 +19,15 @@ from hypothesis import HealthCheck, settings
 import phypan
 from tests import real_dumps, truth
 from tests.needs import missing
-from tests.peers import crash, crash_says, libkdumpfile, peer, vmcores  # noqa: F401 - fixtures
+from tests.peers import (  # noqa: F401 - fixtures
+    crash,
+    crash_says,
+    libkdumpfile,
+    makedumpfile,
+    peer,
+    qemu,
+    vmcores,
+)
 
 settings.register_profile(
     "phypan", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]

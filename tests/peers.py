@@ -1,10 +1,11 @@
-"""Fixtures for the peers: crash, libkdumpfile, and files that they may read."""
+"""Fixtures for the peers: crash, libkdumpfile, makedumpfile, QEMU, and files that they may read."""
 
 from __future__ import annotations
 
 import fcntl
 import functools
 import os
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -35,6 +36,28 @@ def program(name: str) -> str:
         missing(f"{name} is not installed")
         raise AssertionError
     return path
+
+
+@pytest.fixture(scope="session")
+def makedumpfile() -> str:
+    """makedumpfile for ppc64el: it reads dumps of the architecture that it was built for."""
+    if platform.machine() == "ppc64le":
+        return program("makedumpfile")
+    path = real_dumps.CACHE.parent / "peers" / "bin" / "makedumpfile"
+    if not path.exists():
+        missing(f"no {path}: .ci/makedumpfile puts it there")
+    program("qemu-ppc64le-static")
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def qemu() -> str:
+    """QEMU for POWER: the one that is installed, or that was fetched to make dumps."""
+    name = "qemu-system-ppc64"
+    path = shutil.which(name) or real_dumps.FURTHER.parent / "pieces" / "qemu" / name
+    if not Path(path).exists():
+        missing(f"{name} is not installed")
+    return str(path)
 
 
 @dataclass(frozen=True)

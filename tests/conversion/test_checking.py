@@ -75,6 +75,30 @@ def test_every_flipped_bit_is_found_and_no_wrong_byte_is_read(tmp_path, files, n
             check_pages(dump)
 
 
+def test_of_two_thousand_flipped_bits_each_is_found_and_no_wrong_byte_is_read(
+    tmp_path_factory, files
+) -> None:
+    """400 in each compression, anywhere in the file."""
+    path = tmp_path_factory.mktemp("flips") / "damaged"
+    draw, refused, lost = random.Random(2000), 0, 0
+    whole = sum(kind is not None for kind in KINDS)
+    for name in ("zlib", "lzo", "snappy", "zstd", "none"):
+        good = files[name]
+        for _ in range(400):
+            place, bit = draw.randrange(len(good)), draw.randrange(8)
+            path.write_bytes(good[:place] + bytes([good[place] ^ 1 << bit]) + good[place + 1 :])
+            try:
+                dump = phypan.open(path)
+            except PhypanError:
+                refused += 1
+                continue
+            with dump:
+                assert list(phypan.verify(dump)), f"{name}: bit {bit} of byte {place:#x}"
+                lost += check_pages(dump) < whole
+    assert refused < 200, "most of a file is no header"
+    assert lost > 500, "most of a file is pages"
+
+
 def _descriptors_at(data: bytes) -> int:
     return kdump.read(lambda at, size: data[at : at + size], len(data)).descriptors_at
 
