@@ -67,6 +67,24 @@ def test_modules_are_asked_once_and_only_when_the_kernel_has_no_answer() -> None
     assert asked == [1]
 
 
+def test_modules_whose_code_and_data_lie_apart_do_not_claim_each_others_memory() -> None:
+    def parts(start: int) -> list[tuple[int, int]]:
+        return [
+            (START + start, START + start + 0x100),
+            (START + start + 0x800, START + start + 0x900),
+        ]
+
+    one = Table([START, START + 0x800], ["tone", "done_data"], START + 0x900, "one", parts(0))
+    two = Table([START + 0x400, START + 0xC00], ["ttwo", "dtwo_data"], START + 0xD00, "two",
+                parts(0x400))  # fmt: skip
+    symbols = Symbols([one, two])
+    assert symbols.describe(START + 0x404) == "two+0x4/0x100 [two]"
+    assert symbols.describe(START + 0x804) == "one_data+0x4/0x100 [one]"
+    assert symbols.describe(START + 4) == "one+0x4/0x100 [one]"
+    for between in (0x100, 0x300, 0x500, 0xB00, 0xD00):
+        assert symbols.at(START + between) is None
+
+
 def test_a_return_address_behind_a_function_is_still_of_it() -> None:
     symbols = Symbols([Table([START, START + 0x10], ["tdies", "tnext"], START + 0x20)])
     assert symbols.at(START + 0x10).name == "next"
