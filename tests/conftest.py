@@ -157,15 +157,14 @@ def truth_of() -> Callable[[phypan.Dump], truth.Truth]:
 
 @pytest.fixture(
     scope="session",
-    params=real_dumps.further() or [None],
-    ids=lambda path: getattr(path, "name", "none"),
+    params=[*real_dumps.NAMES, *real_dumps.further()],
+    ids=lambda param: getattr(param, "name", param),
 )
 def kernel(request: pytest.FixtureRequest) -> Iterator[phypan.Dump]:
-    """Each dump of a further real kernel, open: other versions, page sizes, kinds of crash.
+    """Each dump of a real kernel, open, by what is in it alone. To be read only.
 
-    They are made on purpose, not for every run, and may be missing in CI.
+    With PHYPAN_FURTHER those of further kernels too: other versions, page sizes, kinds of crash.
     """
-    if request.param is None:
-        pytest.skip(f"no dumps of further kernels in {real_dumps.FURTHER}")
-    with phypan.open(request.param) as dump:
+    path = request.param if isinstance(request.param, Path) else _real(request.param).path
+    with phypan.open(path) as dump:
         yield dump

@@ -1,7 +1,8 @@
 """Dumps of real kernels, unpacked once into a cache: tests/README.md says what they are.
 
 They lie in PHYPAN_REAL, or in shared/real beside the checkout. The cache is PHYPAN_CACHE, or
-.cache/ in the checkout; unpacking is safe with several processes at once.
+.cache/ in the checkout; unpacking is safe with several processes at once. PHYPAN_FURTHER names a
+folder of dumps of further kernels; without it a run does not take them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ NAMES = ("le-hash8", "le-radix10", "be-radix9")
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("PHYPAN_REAL", ROOT.parent / "shared" / "real"))
 CACHE = Path(os.environ.get("PHYPAN_CACHE", ROOT / ".cache")) / "real"
-FURTHER = CACHE.parent / "real-kernels" / "dumps"
+FURTHER = os.environ.get("PHYPAN_FURTHER")
 _BLOCK = 1 << 20
 
 
@@ -90,8 +91,13 @@ class RealDump:
 
 
 def further() -> list[Path]:
-    """Dump directories of further kernels, where somebody has made them; they are large."""
-    finished = (path for path in FURTHER.glob("*") if not path.name.endswith(".incomplete"))
+    """Dump directories of further kernels, in the folder that PHYPAN_FURTHER names.
+
+    There are tens of them, and each takes seconds in each test: they are not for every run.
+    """
+    if not FURTHER:
+        return []
+    finished = (path for path in Path(FURTHER).glob("*") if not path.name.endswith(".incomplete"))
     return sorted(path for path in finished if (path / "ram").exists())
 
 

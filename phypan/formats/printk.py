@@ -107,12 +107,11 @@ def read_records(
 ) -> Iterator[Record]:
     """The records from offset `first` (log_first_idx) up to `behind` (log_next_idx)."""
     name = "printk_log" if info.size("printk_log") else "log"
-    size = info.size(name)
-    places = [info.offset(f"{name}.{member}") for member in _RECORD]
-    if size is None or None in places:
-        raise BadRecord("its layout is not told", where="VMCOREINFO")
+    size = info.size(name) or 0
     o, at, seen = STRUCT_ORDER[order], first, 0
-    time_at, len_at, text_at, dict_at = (place or 0 for place in places)
+    time_at, len_at, text_at, dict_at = (
+        member_at(info, f"{name}.{member}", size, width) for member, width in _RECORD.items()
+    )
     while at != behind and seen <= len(ring):
         if at + size > len(ring):
             problem(f"a record at {at:#x} of {len(ring):#x}")
@@ -136,7 +135,18 @@ def read_records(
         at, seen = at + length, seen + length
 
 
-_RECORD = ("ts_nsec", "len", "text_len", "dict_len")
+# The members of a record that are read, and the bytes there; behind dict_len follow two more.
+_RECORD = {"ts_nsec": 8, "len": 2, "text_len": 2, "dict_len": 4}
+
+
+def member_at(info: Vmcoreinfo, name: str, size: int, width: int) -> int:
+    """The offset of a member of `width` bytes in a structure of `size`; BadRecord if not in it."""
+    at = info.offset(name)
+    if at is None:
+        raise BadRecord(f"its layout is not told: no offset of {name}", where="VMCOREINFO")
+    if not 0 <= at <= size - width:
+        raise BadRecord(f"{name} at byte {at:#x} of {size:#x}", where="VMCOREINFO")
+    return at
 
 
 def joined(records: Iterator[Record]) -> Iterator[Record]:

@@ -11,7 +11,14 @@ from dataclasses import dataclass
 
 from phypan.errors import BadRecord
 from phypan.formats._records import STRUCT_ORDER, ByteOrder, Bytes
-from phypan.formats.printk import Problems, Record, caller_name, decoded, flags_and_level
+from phypan.formats.printk import (
+    Problems,
+    Record,
+    caller_name,
+    decoded,
+    flags_and_level,
+    member_at,
+)
 from phypan.formats.vmcoreinfo import Vmcoreinfo
 
 _COMMITTED, _FINALIZED, _STATE_SHIFT = 1, 2, 62  # states of a descriptor, in its top two bits
@@ -85,25 +92,25 @@ class _Layout:
 
 
 def _layout(info: Vmcoreinfo) -> _Layout:
-    def need(value: int | None, name: str) -> int:
-        if value is None:
-            raise BadRecord(f"nothing of {name}", where="VMCOREINFO")
-        return value
+    def size(name: str) -> int:
+        found = info.size(name)
+        if found is None:
+            raise BadRecord(f"no size of {name}", where="VMCOREINFO")
+        return found
 
-    def offset(name: str) -> int:
-        return need(info.offset(name), name)
-
-    block = offset("prb_desc.text_blk_lpos")
+    desc, about = size("prb_desc"), size("printk_info")
+    block = member_at(info, "prb_desc.text_blk_lpos", desc, 16)
+    state = member_at(info, "prb_desc.state_var", desc, 8)
     return _Layout(
-        desc_size=need(info.size("prb_desc"), "prb_desc"),
-        state=offset("prb_desc.state_var") + (info.offset("atomic_long_t.counter") or 0),
-        begin=block + offset("prb_data_blk_lpos.begin"),
-        next=block + offset("prb_data_blk_lpos.next"),
-        info_size=need(info.size("printk_info"), "printk_info"),
-        seq=offset("printk_info.seq"),
-        time=offset("printk_info.ts_nsec"),
-        length=offset("printk_info.text_len"),
-        caller=offset("printk_info.caller_id"),
+        desc_size=desc,
+        state=state + member_at(info, "atomic_long_t.counter", desc - state, 8),
+        begin=block + member_at(info, "prb_data_blk_lpos.begin", desc - block, 8),
+        next=block + member_at(info, "prb_data_blk_lpos.next", desc - block, 8),
+        info_size=about,
+        seq=member_at(info, "printk_info.seq", about, 8),
+        time=member_at(info, "printk_info.ts_nsec", about, 8),
+        length=member_at(info, "printk_info.text_len", about, 4),
+        caller=member_at(info, "printk_info.caller_id", about, 4),
     )
 
 
@@ -121,15 +128,17 @@ def read_lockless(
     descs, infos, text  the three rings; what is cut off of them is lost
     """
     layout, o = _layout(info), STRUCT_ORDER[order]
-    mask, lost = (1 << _STATE_SHIFT) - 1, 0
+    mask, lost, number = (1 << _STATE_SHIFT) - 1, 0, -1
     count = min((rings.head_id - rings.tail_id & mask) + 1, rings.count)
-    for number in range(count):
+    slots = min(len(descs) // layout.desc_size, len(infos) // layout.info_size)
+    while (number := number + 1) < count:
         identifier = rings.tail_id + number & mask
         slot = identifier % rings.count
-        desc, about = slot * layout.desc_size, slot * layout.info_size
-        if desc + layout.desc_size > len(descs) or about + layout.info_size > len(infos):
-            lost += 1
+        if slot >= slots:  # all up to the first slot again: they may be very many
+            skipped = min(rings.count - slot, count - number)
+            lost, number = lost + skipped, number + skipped - 1
             continue
+        desc, about = slot * layout.desc_size, slot * layout.info_size
         (state,) = struct.unpack_from(o + "Q", descs, desc + layout.state)
         if state & mask != identifier or state >> _STATE_SHIFT not in (_COMMITTED, _FINALIZED):
             lost += number not in (0, count - 1)  # these two may just be in use
@@ -151,8 +160,9 @@ def _block(
     """The text of a message, with the padding behind it; None if it is not there any more."""
     if begin & _NO_TEXT:
         return memoryview(b"")
-    start, end = begin % size, behind % size
-    if start > end:  # it did not fit behind the others, and stands at the beginning
+    last = behind - 1  # a block may end where the ring does
+    start, end = begin % size, last % size + 1
+    if begin // size != last // size:  # it did not fit behind the others, and begins the ring
         start = 0
     if end - start < 8 or end > len(text):
         return None

@@ -44,7 +44,7 @@ _MACHINERY = re.compile(
 )
 # Where the way from user space begins: nothing above it is to blame.
 _ENTRY = re.compile(r"system_call\w*|ret_from_\w+|start_kernel_thread|kthread|sys_\w+|\w*ksys_\w+")
-_SUFFIX = re.compile(r"\.(?:constprop|isra|part|cold|llvm|lto_priv)[.\d]*\w*")
+_SUFFIX = re.compile(r"\.(?:constprop|isra|part|cold|llvm|lto_priv)(?:\.\d+)*")
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,13 @@ def of_stack(dump: Dump, frames: Sequence[Frame], kind: str | None) -> Culprit:
 
 def of_calls(calls: Sequence[tuple[str, str | None]], kind: str | None) -> Culprit:
     """The same of the frames that an oops has printed."""
-    chain = [(plain(name), module, name.partition("+")[2]) for name, module in calls]
+    chain = [(plain(name), module, _offset(name)) for name, module in calls]
     return _repeated(chain) if kind == "stack overflow" else _first(chain)
+
+
+def _offset(text: str) -> str:
+    """The offset of "name+0x10/0x80"."""
+    return text.partition("+")[2].partition("/")[0]
 
 
 Named = tuple[str, str | None, str]  # function, module, offset

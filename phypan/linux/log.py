@@ -46,7 +46,7 @@ def _read(dump: Dump) -> Iterator[Record]:
     raise Unsupported(
         "nothing tells where the kernel's log is",
         where=dump.source,
-        hint="kernels say so in VMCOREINFO; `phypan strings` finds what was printed",
+        hint="kernels say so in VMCOREINFO; `phypan search` finds what was printed",
     )
 
 

@@ -63,19 +63,23 @@ def _table(dump: Dump, module: drgn.Object, name: str) -> Table:
         kind = chr(letter or info)
         found.append((address, kind + strings[name_at:end].decode("ascii", "backslashreplace")))
     found.sort()
-    return Table([a for a, _ in found], [n for _, n in found], _end(module), name)
+    parts = _parts(module)
+    behind = max((end for _, end in parts), default=None)
+    return Table([a for a, _ in found], [n for _, n in found], behind, name, parts)
 
 
-def _end(module: drgn.Object) -> int | None:
-    """The first address behind the module's memory; None if that is not known."""
+def _parts(module: drgn.Object) -> list[tuple[int, int]]:
+    """(start, end) of the module's memory; what was freed after loading has no address."""
     parts = []
     if hasattr(module, "mem"):  # since 6.4
         parts = [(int(part.base), int(part.size)) for part in module.mem]
     elif hasattr(module, "core_layout"):  # since 4.5
-        parts = [(int(module.core_layout.base), int(module.core_layout.size))]
+        layouts = (module.core_layout, module.init_layout)
+        parts = [(int(layout.base), int(layout.size)) for layout in layouts]
     elif hasattr(module, "module_core"):
         parts = [(int(module.module_core), int(module.core_size))]
-    return max((base + size for base, size in parts if base), default=None)
+        parts += [(int(module.module_init), int(module.init_size))]
+    return [(base, base + size) for base, size in parts if base and size]
 
 
 def types(dump: Dump, base: BtfTypes) -> Iterator[BtfTypes]:

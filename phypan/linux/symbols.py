@@ -40,6 +40,8 @@ class Table:
     addresses  effective, ascending
     names      type and name of each, as in kallsyms
     end        the first address behind the last symbol, if that is known
+    parts      (start, end) of the pieces of memory that it describes, if that is known: since 6.4
+               a module's code and data lie apart, and other modules between them
     """
 
     def __init__(
@@ -48,8 +50,10 @@ class Table:
         names: Sequence[str],
         end: int | None = None,
         module: str | None = None,
+        parts: Sequence[tuple[int, int]] = (),
     ) -> None:
         self.addresses, self.names, self.module = addresses, names, module
+        self.parts = parts
         last = addresses[-1] if addresses else 0
         self.end = last + 1 if end is None else end
 
@@ -61,6 +65,8 @@ class Table:
         address, text = self.addresses[index], self.names[index]
         behind = bisect_right(self.addresses, address)
         end = self.addresses[behind] if behind < len(self.addresses) else self.end
+        part = self._part(address)
+        end = min(end, part[1]) if part else end
         kind, name = text[:1], text[1:]
         if name.startswith(".") and kind in _TEXT:
             name = name[1:]
@@ -72,11 +78,16 @@ class Table:
         if index < 0 or address >= self.end:
             return None
         start = self.addresses[index]
-        if address - start >= _FARTHEST:
+        part = self._part(address)
+        if address - start >= _FARTHEST or (self.parts and (part is None or start < part[0])):
             return None
         while index and self.addresses[index - 1] == start:
             index -= 1
         return self.symbol(index)
+
+    def _part(self, address: int) -> tuple[int, int] | None:
+        """The piece of memory that an address is in, as far as they are known."""
+        return next((part for part in self.parts if part[0] <= address < part[1]), None)
 
     @cached_property
     def by_name(self) -> dict[str, list[int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TextIO
 
-from phypan import Dump, Renderer, Rows, cell, hookimpl
+from phypan import Dump, Renderer, Rows, cell, hookimpl, printable
 
 _STYLE = """
 body { font: 14px/1.4 system-ui, sans-serif; margin: 2em; }
@@ -20,7 +20,7 @@ tr:nth-child(even) { background: color-mix(in srgb, CanvasText 6%, Canvas); }
 
 def render(rows: Rows, dump: Dump, file: TextIO) -> None:
     """A page with the rows and the problems. It runs no script and loads nothing."""
-    title = escape(f"{rows.name}: {dump.source}")
+    title = escape(printable(f"{rows.name}: {dump.source}"))
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     file.write(
         f'<!DOCTYPE html>\n<html lang="en">\n<meta charset="utf-8">\n'

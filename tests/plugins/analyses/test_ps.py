@@ -7,7 +7,6 @@ import re
 import pytest
 
 import phypan
-from tests import real_dumps
 
 STATES = {"S": "IN", "R": "RU", "D": "UN", "I": "ID", "Z": "ZO", "T": "ST"}
 
@@ -45,7 +44,7 @@ def test_it_lists_what_the_guest_listed_on_every_kernel(kernel, truth_of) -> Non
         if pid in lost:
             continue
         assert ours[pid].comm[:12] == name[:12] or ours[pid].kernel
-        assert ours[pid].ppid == parent
+        assert parent in (ours[pid].ppid, -1)  # not every guest printed it
         if ours[pid].comm.startswith("phypan_") and state == "S":
             assert ours[pid].st == STATES[state]
 
@@ -105,12 +104,12 @@ def test_the_same_by_types_of_the_dump_and_by_dwarf(real) -> None:
             assert one == two
 
 
-def test_nothing_in_a_name_reaches_a_terminal(phypan_command) -> None:
-    for path in real_dumps.further():
-        if path.name == "6.12-le64k-radix-sysrq":
-            done = phypan_command("ps", path)
-            assert "a[red]\\x1b[1mb" in done.out
-            assert "\x1b" not in done.out
+def test_nothing_in_a_name_reaches_a_terminal(kernel, phypan_command) -> None:
+    if not kernel.source.endswith("6.12-le64k-radix-sysrq"):
+        pytest.skip("no process of this guest has a name that would do harm")
+    done = phypan_command("ps", kernel.source.split()[-1])
+    assert "a[red]\\x1b[1mb" in done.out
+    assert "\x1b" not in done.out
 
 
 @pytest.mark.parametrize("renderer", ["json", "jsonl", "csv", "markdown", "html"])

@@ -1,0 +1,90 @@
+"""Stacks: pieces put together where interrupts and other stacks divide them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from phypan.errors import NotInDump
+from phypan.formats import pt_regs
+from phypan.linux import stack, tasks
+
+drgn = pytest.importorskip("drgn")
+BASE = 0xC000000000010000
+
+
+class Kernel:
+    """A kernel whose memory is one piece, for what reads of a stack by itself."""
+
+    def __init__(self, data: bytes, order: str) -> None:
+        self.data, self.byte_order, self.space, self.kernel = data, order, self, self
+        self.symbols = self
+
+    def read(self, address: int, size: int) -> bytes:
+        if not BASE <= address <= address + size <= BASE + len(self.data):
+            raise NotInDump(address, "absent", "nothing is there")
+        return self.data[address - BASE : address - BASE + size]
+
+    def at(self, address: int) -> bool:
+        return address >> 60 == 0xC
+
+
+# STACK_FRAME_REGS_MARKER and its place: ELFv2 since 6.2, ELFv1 and all before
+PLACES = [(0x52454753, 32), (0x52454753, 112), (0x7265677368657265, 96), (0x7265677368657265, 112)]
+
+
+@pytest.mark.parametrize("order", ["little", "big"])
+@pytest.mark.parametrize(("marker", "at"), PLACES)
+@given(values=st.lists(st.integers(0, (1 << 64) - 1), min_size=44, max_size=44))
+def test_the_registers_of_an_interrupt_are_found_behind_their_marker(
+    order, marker, at, values
+) -> None:
+    regs = pt_regs.of(()).replace(**dict(zip(pt_regs.NAMES, values, strict=True)))
+    data = bytearray(1024)
+    data[at : at + 8] = marker.to_bytes(8, order)
+    data[at + 16 : at + 16 + 352] = pt_regs.write(regs, order)[:352]
+    found = stack._interrupt(Kernel(bytes(data), order), BASE)
+    assert [found[name] for name in pt_regs.NAMES] == values
+
+
+def test_without_a_marker_there_are_no_registers() -> None:
+    assert stack._interrupt(Kernel(bytes(1024), "little"), BASE) is None
+    assert stack._interrupt(Kernel(bytes(1024), "little"), BASE + 1000) is None
+
+
+@given(st.integers(0, (1 << 64) - 1) | st.integers(BASE - 64, BASE + 600), st.booleans())
+def test_another_stack_is_one_at_lower_addresses_with_code_behind_it(chain, code) -> None:
+    data = bytearray(1024)
+    data[512:520] = chain.to_bytes(8, "big")
+    link = 0xC000000000400000 if code else 0x1234
+    for at in range(0, 512, 16):
+        data[at : at + 8] = link.to_bytes(8, "big")
+    found = stack._other_stack(Kernel(bytes(data), "big"), BASE + 512)
+    fits = BASE <= chain < BASE + 512 and chain % 16 == 0 and code
+    if found is not None:
+        assert fits
+        assert (found["gpr1"], found["nip"]) == (chain, link)
+    elif fits:
+        assert chain + 24 > BASE + 512, "its frame is cut off"
+
+
+def test_every_stack_ends_where_the_kernel_was_entered(opened) -> None:
+    size = drgn.sizeof(opened.program.type("union thread_union"))
+    for task in tasks.each(opened):
+        if task.active or not task.pid:
+            continue
+        frames = stack.unwind(opened, task.task)
+        last = opened.symbols.caller(frames[-1].pc)
+        assert frames[-1].in_user_mode or last.name.startswith(("ret_from", "start_kernel"))
+        stacked = [frame.sp for frame in frames]
+        assert stacked == sorted(stacked)
+        start = int(task.task.stack)
+        assert all(start <= sp < start + size for sp in stacked)
+
+
+def test_the_interrupts_registers_lead_to_the_system_call(opened) -> None:
+    frames = stack.unwind(opened, tasks.crashed(opened).task)
+    assert frames[-1].in_user_mode
+    assert frames[-1].interrupt["trap"] & ~0xF in (0xC00, 0x3000)
+    assert frames[-1].interrupt["gpr0"] == 4, "sys_write, the number in r0"

@@ -1,0 +1,108 @@
+"""search: every place, as a search byte by byte finds it, and who owns it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import phypan
+from phypan.linux import stack, tasks
+
+
+def made(data: bytes, order: str = "little", at: int = 0x10000) -> phypan.Dump:
+    memory = phypan.Memory([phypan.Extent(at, len(data), phypan.BytesStore(data), 0)])
+    dump = phypan.Dump("made", memory, byte_order=order)  # type: ignore[arg-type]
+    dump.kernel.__dict__.update(symbols=phypan.linux.symbols.Symbols(), types=None)
+    return dump
+
+
+def places(dump: phypan.Dump, pattern: str, **options) -> list[int]:
+    return [row.physical for row in phypan.run(dump, "search", pattern=pattern, **options)]
+
+
+@given(st.lists(st.sampled_from([b"ab", b"a", b"\0", b"aba", b"x"]), max_size=30).map(b"".join),
+       st.sampled_from(["ab", "aba", "a", "ax"]))  # fmt: skip
+def test_every_place_is_found_and_no_other(data, text) -> None:
+    found = places(made(data or b"-"), text, limit=0)
+    assert found == [0x10000 + n for n in range(len(data)) if data[n:].startswith(text.encode())]
+
+
+@pytest.mark.parametrize("order", ["little", "big"])
+def test_numbers_are_aligned_and_of_the_kernels_byte_order(order) -> None:
+    word, half = (0xC000000000123400).to_bytes(8, order), (0xCAFE).to_bytes(4, order)
+    dump = made(word + half + word + half + b"\0\0" + half + bytes(2) + word, order)
+    assert places(dump, "c000000000123400", kind="pointer") == [0x10000, 0x10020]
+    assert places(dump, "0xc000000000123400", kind="u64") == [0x10000, 0x10020]
+    assert places(dump, "51966", kind="u32") == [0x10008, 0x10014]
+    assert places(dump, half.hex(), kind="bytes") == [0x10008, 0x10014, 0x1001A]
+
+
+def test_a_regular_expression_and_a_range() -> None:
+    dump = made(b"panic-1 panic-22 panic-333")
+    rows = list(phypan.run(dump, "search", pattern=r"panic-\d+", kind="regex"))
+    assert [row.found for row in rows] == ["panic-1", "panic-22", "panic-333"]
+    assert [row.address for row in rows] == [0xC000000000010000 + n for n in (0, 8, 17)]
+    assert places(dump, "panic", start=0x10001, end=0x10012) == [0x10008]
+
+
+def test_a_border_between_pieces_hides_nothing_and_doubles_nothing() -> None:
+    data = bytearray(40 << 20)
+    at = [(16 << 20) - 3, (16 << 20) + 100, (32 << 20) - 1, (40 << 20) - 6]
+    for place in at:
+        data[place : place + 6] = b"needle"
+    dump = made(bytes(data))
+    for kind in ("text", "regex"):
+        assert [p - 0x10000 for p in places(dump, "needle", kind=kind)] == at
+
+
+def test_it_is_left_at_the_limit_and_says_so() -> None:
+    dump = made(b"x" * 100)
+    assert len(places(dump, "x", limit=7)) == 7
+    assert [problem.what for problem in dump.problems] == ["there are more than 7 places"]
+    assert len(places(made(b"x" * 7), "x", limit=7)) == 7
+
+
+@pytest.mark.parametrize(
+    ("pattern", "kind"),
+    [("", "text"), ("abc", "bytes"), ("xy", "bytes"), ("ten", "u32"), ("-1", "u64"),
+     (str(1 << 32), "u32"), ("(", "regex"), ("\udc80", "text"), ("", "bytes")],
+)  # fmt: skip
+def test_what_is_no_pattern_is_refused(pattern, kind) -> None:
+    with pytest.raises(phypan.Unsupported):
+        places(made(b"abc"), pattern, kind=kind)
+
+
+def test_symbols_own_what_is_in_them(opened) -> None:
+    rows = list(phypan.run(opened, "search", pattern="Linux version 6", limit=0))
+    banner = opened.symbols.address("linux_banner")
+    assert banner in [row.address for row in rows]
+    owners = {row.address: row.owner for row in rows}
+    assert owners[banner].startswith("linux_banner+0x0/")
+    assert "__log_buf" in " ".join(filter(None, owners.values()))
+
+
+def test_a_task_owns_its_stack(opened) -> None:
+    task = next(task for task in tasks.each(opened) if task.comm == "phypan_alpha")
+    frame = stack.unwind(opened, task.task)[2]
+    rows = list(phypan.run(opened, "search", pattern=f"{frame.sp:x}", kind="pointer"))
+    assert f"stack of phypan_alpha ({task.pid})" in {row.owner for row in rows}
+
+
+def test_pages_own_the_rest(opened) -> None:
+    """The name of a process stands in its task_struct, and in its arguments."""
+    rows = list(phypan.run(opened, "search", pattern="phypan_charlie\0", limit=0))
+    owners = {row.physical: row.owner for row in rows}
+    task = next(task for task in tasks.each(opened) if task.comm == "phypan_charlie")
+    comm = int(task.task.comm.address_of_()) & (1 << 60) - 1
+    assert owners[comm] == "slab page"
+    assert "user page" in owners.values()
+
+
+def test_from_the_command_line(real, phypan_command) -> None:
+    done = phypan_command("search", real.path, "Linux version [0-9.]+", "--kind", "regex",
+                          "--end", "c00000", "-r", "json")  # fmt: skip
+    assert (done.code, done.err) == (0, "")
+    assert {row["found"] for row in json.loads(done.out)["rows"]} == {"Linux version 6.12.107"}
