@@ -77,6 +77,11 @@ def test_the_era_is_found_without_the_kernels_help(real) -> None:
         )  # fmt: skip
         assert dump.spaces.era.name == ERAS[real.name]
         assert not any("NUMBER" in fact for fact in dump.spaces.evidence)
+        # Where nothing tells candidates apart they are named. But radix kernels before 5.2 had IO
+        # where vmemmap is now, which what is not cached tells.
+        told = "; ".join(map(str, dump.problems))
+        assert "fit equally" in told
+        assert not re.search(r"64K radix, Linux (4.7|4.11) to", told)
 
 
 def test_without_vmcoreinfo_there_is_the_linear_map(real) -> None:
