@@ -23,7 +23,7 @@ NAMES = ("le-hash8", "le-radix10", "be-radix9")
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("PHYPAN_REAL", ROOT.parent / "shared" / "real"))
 CACHE = Path(os.environ.get("PHYPAN_CACHE", ROOT / ".cache")) / "real"
-FURTHER = os.environ.get("PHYPAN_FURTHER")
+FURTHER = Path(os.environ.get("PHYPAN_FURTHER", os.devnull))  # by default no folder at all
 _BLOCK = 1 << 20
 
 
@@ -95,9 +95,7 @@ def further() -> list[Path]:
 
     There are tens of them, and each takes seconds in each test: they are not for every run.
     """
-    if not FURTHER:
-        return []
-    finished = (path for path in Path(FURTHER).glob("*") if not path.name.endswith(".incomplete"))
+    finished = (path for path in FURTHER.glob("*") if not path.name.endswith(".incomplete"))
     return sorted(path for path in finished if (path / "ram").exists())
 
 

@@ -6,6 +6,8 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 import phypan
 from phypan.spaces.audit import Finding
 from tests.real_dumps import FURTHER
@@ -36,7 +38,10 @@ def test_the_hashed_page_table_agrees_with_the_page_tables(kernel) -> None:
 
 def _module_files(dump: phypan.Dump) -> dict[str, Path]:
     """The modules that the guest may have loaded, by name."""
-    cell = json.loads((Path(dump.source.split()[-1]) / "cell.json").read_text())["cell"]
+    told = Path(dump.source.split()[-1]) / "cell.json"
+    if not told.exists():
+        return {}
+    cell = json.loads(told.read_text())["cell"]
     pieces = FURTHER.parent / "pieces"
     return {
         path.stem.replace("-", "_"): path
@@ -74,6 +79,8 @@ def test_the_text_of_modules_is_that_of_their_files(kernel) -> None:
     if kernel.types is None:
         return
     files, space, checked = _module_files(kernel), kernel.spaces["kernel"], 0
+    if not files:
+        pytest.skip("the files of its modules are not here")
     for row in phypan.run(kernel, "modules"):
         if row.name not in files:
             continue
