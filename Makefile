@@ -29,6 +29,8 @@ real: $(VENV)/.phypan-real
 	set -f; $(BIN)/python scripts/real/matrix.py --jobs $(JOBS) $(if $(CACHED),--cached) $(CELLS)
 ifeq ($(CELLS)$(CACHED),)
 	$(BIN)/python -m pytest --boots tests/real/test_guest.py
+	PHYPAN_FURTHER=$${PHYPAN_CACHE:-.cache}/real-kernels/dumps \
+		$(BIN)/python -m pytest -n $(JOBS) tests/real/test_further_spaces.py tests/plugins/analyses
 endif
 
 $(VENV)/bin/python:
