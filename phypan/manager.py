@@ -43,7 +43,18 @@ _KINDS: Mapping[str, type] = {
 PATIENCE = 10  # seconds that a stranger's plugin may take to be imported and to register
 # Commands that are no analyses: a stranger's of such a name could never be called.
 RESERVED = frozenset(
-    {"capture", "convert", "demo", "join", "plugins", "repair", "simulate", "status", "verify"}
+    {
+        "capture",
+        "convert",
+        "demo",
+        "doctor",
+        "join",
+        "plugins",
+        "repair",
+        "simulate",
+        "status",
+        "verify",
+    }
 )
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
