@@ -33,9 +33,14 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def command(words: Sequence[str | os.PathLike[str]]) -> tuple[float, int]:
-    """(seconds, peak resident KiB) of a command, as the operating system accounts for it."""
+    """(seconds, peak resident KiB) of a command, as the operating system accounts for it.
+
+    Python may keep what it compiles, as it does where phypan is installed.
+    """
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
+    run = [os.fspath(word) for word in words]
     begin = time.perf_counter()
-    process = subprocess.Popen([os.fspath(word) for word in words], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(run, stdout=subprocess.DEVNULL, env=environment)
     _, status, usage = os.wait4(process.pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0, words
     return time.perf_counter() - begin, usage.ru_maxrss

@@ -9,13 +9,12 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from phypan.dump import Dump
 from phypan.errors import OutputError, Unsupported
-from phypan.filtering.levels import Filtered, filtered
 from phypan.hooks import Writer, Written
 from phypan.sinks import FileOutput, Output, Progress, flattened_file, pipe
 
@@ -74,7 +73,7 @@ def run(
         chosen = dict(options)
         if index + 1 < len(levels):
             chosen.pop("keep_incomplete", None)
-        chosen_dump = filtered(dump, level, shortest=writer.merges)
+        chosen_dump, counts = _filtered(dump, level, writer.merges)
         try:
             paths, written = _written(
                 chosen_dump, writer, target, force, flattened, split, progress, chosen
@@ -84,8 +83,18 @@ def run(
                 raise
             continue
         seconds = time.monotonic() - started
-        return Converted(paths, written, chosen_dump.counts, level, seconds)
+        return Converted(paths, written, counts, level, seconds)
     raise Unsupported("no dump level")
+
+
+def _filtered(dump: Dump, level: int, shortest: int) -> tuple[Dump, Mapping[str, int]]:
+    """(`dump` as the level leaves it, how many pages are left out, by the name of their type)."""
+    if level == 0:
+        return replace(dump, stores=()), {}
+    from phypan.filtering.levels import filtered  # slow to import
+
+    found = filtered(dump, level, shortest=shortest)
+    return found.dump, found.counts
 
 
 def check_options(writer: Writer, options: Mapping[str, Any]) -> None:
@@ -96,7 +105,7 @@ def check_options(writer: Writer, options: Mapping[str, Any]) -> None:
 
 
 def _written(
-    chosen: Filtered,
+    chosen: Dump,
     writer: Writer,
     target: str | os.PathLike[str],
     force: bool,
@@ -113,7 +122,7 @@ def _written(
     for number, path in enumerate(paths):
         part = {"part": number, "parts": split} if split > 1 else {}
         with _output(path, force, flattened) as output:
-            written = writer.write(chosen.dump, output, progress, **options, **part)
+            written = writer.write(chosen, output, progress, **options, **part)
         results.append(written or Written(0))
         if not results[-1].complete and results[-1].reason:
             paths = paths[: number + 1]

@@ -16,6 +16,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from phypan import (
     Dump,
@@ -25,13 +26,15 @@ from phypan import (
     Output,
     Problem,
     Progress,
-    Protection,
     Writer,
     core_notes,
     hookimpl,
 )
 from phypan.formats import elfcore
 from phypan.formats.elfcore import ElfCore, Segment
+
+if TYPE_CHECKING:
+    from phypan import Protection
 
 PAGE_OFFSET = 0xC000000000000000  # effective address of physical address 0 in the linear map
 _ALIGN = 65536  # file offsets of data: the largest page size
