@@ -68,12 +68,16 @@ class Vmcores:
     kernels: Path
 
 
+def run_folder(factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this run share, and no other run does."""
+    own = factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
 @pytest.fixture(scope="session")
 def vmcores(tmp_path_factory: pytest.TempPathFactory) -> Callable[[real_dumps.RealDump], Vmcores]:
     """Both vmcores of a dump of a real kernel, made once for all workers of a run."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
+    folder = run_folder(tmp_path_factory)
 
     def make(real: real_dumps.RealDump) -> Vmcores:
         made = Vmcores(folder / f"vmcore-{real.name}", folder / f"kernels-vmcore-{real.name}")

@@ -50,19 +50,6 @@ class RealDump:
         return unpacked(f"vmlinux-{self.name[:2]}")
 
     @property
-    def vmcore(self) -> Path:
-        """The vmcore that phypan makes of it, made once."""
-        path = self.path / "vmcore"
-        with (self.path / ".vmcore.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not path.exists():
-                import phypan
-
-                with phypan.open(self.path) as dump:
-                    phypan.convert(dump, path)
-        return path
-
-    @property
     def vmcore_head(self) -> bytes:
         """The head of the second kernel's own /proc/vmcore: header, program headers, notes."""
         return (self.path / "vmcore.head").read_bytes()

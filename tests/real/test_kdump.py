@@ -22,6 +22,7 @@ from phypan import Hole
 from phypan.formats import elfcore
 from tests import real_dumps
 from tests.needs import missing
+from tests.peers import run_folder
 
 PAGE = 65536
 FRAMES = 0x5000  # of the real dumps, 1.25 GiB
@@ -36,16 +37,18 @@ ANSWERS = ("ps", "bt -a", "log", "kmem -i", "mod")
 
 
 @pytest.fixture(scope="session")
-def compressed(tmp_path_factory) -> Callable[..., Path]:
+def compressed(tmp_path_factory, vmcores) -> Callable[..., Path]:
     """The compressed dump of a real vmcore, made once for all workers of a run."""
-    folder = tmp_path_factory.getbasetemp().parent
+    folder = run_folder(tmp_path_factory)
 
     def make(real: real_dumps.RealDump, codec: str, level: int = 0) -> Path:
         path = folder / f"kdump-{real.name}-{codec}-{level}"
         with (folder / f".{path.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not path.exists():
-                phypan.convert(real.vmcore, path, format="kdump", compress=codec, dump_level=level)
+                phypan.convert(
+                    vmcores(real).ours, path, format="kdump", compress=codec, dump_level=level
+                )
         return path
 
     return make
@@ -72,9 +75,11 @@ def told(note: elfcore.Note) -> object:
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_from_elf_to_compressed_to_elf_nothing_changes(real, compressed, folder, codec) -> None:
+def test_from_elf_to_compressed_to_elf_nothing_changes(
+    real, compressed, folder, codec, vmcores
+) -> None:
     phypan.convert(compressed(real, codec), folder / "again")
-    first, second = mapped(real.vmcore), mapped(folder / "again")
+    first, second = mapped(vmcores(real).ours), mapped(folder / "again")
     (core, notes), (again, others) = taken_apart(first), taken_apart(second)
     assert [told(note) for note in others] == [told(note) for note in notes]
     assert (core.order, core.flags) == (again.order, again.flags)
@@ -120,10 +125,12 @@ def pages_of(path: Path) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_libkdumpfile_reads_every_page_equal(real, compressed, libkdumpfile, codec) -> None:
+def test_libkdumpfile_reads_every_page_equal(
+    real, compressed, libkdumpfile, codec, vmcores
+) -> None:
     found = json.loads(libkdumpfile(LIBKDUMPFILE, compressed(real, codec), FRAMES))
     assert len(found) > 15000
-    assert found == pages_of(real.vmcore)
+    assert found == pages_of(vmcores(real).ours)
 
 
 @pytest.mark.parametrize(("name", "codec"), IN_CRASH)
@@ -241,12 +248,14 @@ OUR_NAMES = {
     [("le-hash8", 31), *(("le-radix10", level) for level in (1, 2, 4, 8, 16, 31))],
 )
 def test_each_page_is_left_out_that_makedumpfile_leaves_out(
-    real_dump, compressed, makedumpfile, folder, name, level
+    real_dump, compressed, makedumpfile, folder, name, level, vmcores
 ) -> None:
     real = real_dump(name)
-    counted = filtered_by(makedumpfile, real.vmcore, folder / "theirs", "-c", "-d", str(level))
+    counted = filtered_by(
+        makedumpfile, vmcores(real).ours, folder / "theirs", "-c", "-d", str(level)
+    )
     done = phypan.convert(
-        real.vmcore, folder / "ours", format="kdump", compress="lzo", dump_level=level
+        vmcores(real).ours, folder / "ours", format="kdump", compress="lzo", dump_level=level
     )
     assert done.excluded == {OUR_NAMES[k]: n for k, n in counted.items() if k in OUR_NAMES and n}
     if level & 1:
@@ -272,20 +281,22 @@ def kept(dump: phypan.Dump) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("name", LITTLE)
 @pytest.mark.parametrize("letter", ["-c", "-l", "-z", "-F"])
-def test_what_makedumpfile_wrote_is_read(real_dump, makedumpfile, folder, name, letter) -> None:
+def test_what_makedumpfile_wrote_is_read(
+    real_dump, makedumpfile, folder, name, letter, vmcores
+) -> None:
     real, target = real_dump(name), folder / "theirs"
     if letter == "-F":
         with target.open("wb") as file:
-            words = [makedumpfile, "-F", "-l", "-d", "0", real.vmcore]
+            words = [makedumpfile, "-F", "-l", "-d", "0", vmcores(real).ours]
             subprocess.run(words, stdout=file, stderr=subprocess.DEVNULL, check=True)
     else:
-        filtered_by(makedumpfile, real.vmcore, target, letter, "-d", "0")
+        filtered_by(makedumpfile, vmcores(real).ours, target, letter, "-d", "0")
     with phypan.open(target) as dump, phypan.open(real.path) as first:
         assert dump.vmcoreinfo == first.vmcoreinfo
         assert [cpu.regs() for cpu in dump.cpus] == [cpu.regs() for cpu in first.cpus]
         assert not any(row.address is not None for row in phypan.verify(dump))
         found = {str(pfn): zlib.crc32(page) for pfn, page in whole_pages(dump)}
-    expected = pages_of(real.vmcore)
+    expected = pages_of(vmcores(real).ours)
     assert found == {pfn: expected[pfn] for pfn in found}
     assert len(found) >= len(expected) - 1, "it drops a page of which only a part is memory"
 
@@ -299,11 +310,11 @@ def whole_pages(dump: phypan.Dump) -> Iterator[tuple[int, bytes]]:
 @pytest.mark.parametrize("name", LITTLE)
 @pytest.mark.parametrize("codec", ["zlib", "lzo", "zstd"])
 def test_makedumpfile_reads_phypans_file(
-    real_dump, compressed, makedumpfile, folder, name, codec
+    real_dump, compressed, makedumpfile, folder, name, codec, vmcores
 ) -> None:
     real = real_dump(name)
     of_ours = filtered_by(makedumpfile, compressed(real, codec), folder / "a", "-c", "-d", "31")
-    of_elf = filtered_by(makedumpfile, real.vmcore, folder / "b", "-c", "-d", "31")
+    of_elf = filtered_by(makedumpfile, vmcores(real).ours, folder / "b", "-c", "-d", "31")
     assert of_ours.get("Remaining pages", 0) == of_elf["Remaining pages"]
     with phypan.open(folder / "a") as one, phypan.open(folder / "b") as other:
         assert kept(one) == kept(other)
@@ -325,7 +336,7 @@ def test_a_split_set_is_put_together_by_makedumpfile(
 
 
 def test_crash_and_libkdumpfile_open_what_is_repaired(
-    real_dump, compressed, crash, crash_says, libkdumpfile, folder
+    real_dump, compressed, crash, crash_says, libkdumpfile, folder, vmcores
 ) -> None:
     """Five bits are flipped in the last sixteenth of the file, and its end is cut off."""
     real = real_dump("le-radix10")
@@ -342,7 +353,7 @@ def test_crash_and_libkdumpfile_open_what_is_repaired(
         assert dump.incomplete
         assert [row.where for row in phypan.verify(dump)] == ["memory"] * len(found)
     pages = json.loads(libkdumpfile(LIBKDUMPFILE, folder / "repaired", FRAMES))
-    expected = pages_of(real.vmcore)
+    expected = pages_of(vmcores(real).ours)
     assert pages == {pfn: expected[pfn] for pfn in expected if pfn not in lost}
     said = crash(real, folder / "repaired", "ps")
     assert said.get("ps") == crash_says(real, "ps"), said["messages"][-500:]

@@ -12,14 +12,14 @@ from tests.real import kernel as real_kernel
 PAGE_OFFSET = 0xC000000000000000
 
 
-def test_each_level_is_a_row_as_crash_prints_it(real_dump, crash) -> None:
+def test_each_level_is_a_row_as_crash_prints_it(real_dump, crash, vmcores) -> None:
     for name in ("le-hash8", "le-radix10"):
         real = real_dump(name)
         with phypan.open(real.path) as dump:
             area = next(m for m in dump.spaces["kernel"].mappings() if m.first >> 48 == 0xC008)
             wanted = area.first + 0x18
             rows = list(phypan.run(dump, "vtop", addresses=(wanted,)))
-        said = crash(real, real.vmcore, f"vtop {wanted:x}")[f"vtop {wanted:x}"]
+        said = crash(real, vmcores(real).ours, f"vtop {wanted:x}")[f"vtop {wanted:x}"]
         assert re.search(rf"^{wanted:x}  {rows[-1].physical:x}\s*$", said, re.MULTILINE)
         assert [row.level for row in rows] == ["PGD", "PUD", "PMD", "PTE"]
         for row in rows:
