@@ -8,8 +8,8 @@ import zlib
 from collections import deque
 from pathlib import Path
 
-from phypan.descriptors import sync_folder, write_at
 from phypan.errors import OutputError, os_errors
+from phypan.rescue.durable import sync_folder
 
 SUFFIX = ".incomplete"
 _READ = 1 << 20  # bytes read back at a time
@@ -88,7 +88,9 @@ class LocalFile:
         if self._verify:
             self._put.append((at, len(view), zlib.crc32(view)))
         with os_errors(OutputError, self.unfinished):
-            write_at(self._fd, view, at)
+            while view:
+                count = os.pwrite(self._fd, view, at)
+                view, at = view[count:], at + count
 
     def confirm(self) -> None:
         """Wait until the disk has all that was put before this call, and see whether it does."""

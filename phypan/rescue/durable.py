@@ -1,0 +1,38 @@
+"""Durable: names and small files that are there after the power went."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from phypan.errors import OutputError, os_errors
+
+
+def sync_folder(path: Path) -> None:
+    """Make durable which names are in a folder; OutputError when that cannot be."""
+    with os_errors(OutputError, path):
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Make `path` a file of `data`, readable by its owner only: all of it, or what was there."""
+    unfinished = path.with_name(path.name + ".new")
+    with suppress(FileNotFoundError):
+        unfinished.unlink()
+    with os_errors(OutputError, path):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(unfinished, flags, 0o600)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(unfinished, path)
+    sync_folder(path.parent)
