@@ -12,7 +12,7 @@ from phypan.errors import InputError, PhypanError, Problem, Unsupported
 from phypan.formats import btf as btf_format
 from phypan.formats.btf import Btf
 from phypan.linux import debuginfo, kallsyms, program, translate
-from phypan.linux.access import Space, read_some
+from phypan.linux.access import LinearToo, Space, read_some
 from phypan.linux.debuginfo import DebugFile
 from phypan.linux.symbols import Symbols, Table
 
@@ -37,12 +37,18 @@ class Kernel:
     def space(self) -> Space:
         """The kernel's addresses: all of them, or the linear map where no more is known."""
         spaces = self._dump.spaces
+        linear = spaces["linear"]
         try:
-            return spaces["kernel"]
+            tables = spaces["kernel"]
         except Unsupported as error:
             meaning = "only addresses in the linear map can be read"
             self._problem(error.what, "address spaces", meaning)
-            return spaces["linear"]
+            return linear
+        return LinearToo(tables, linear, self._tables_lost, damaged=spaces.damaged)
+
+    def _tables_lost(self, why: str) -> None:
+        meaning = "what they do not map of the linear map is read without them"
+        self._problem(why, "the kernel's page tables", meaning)
 
     def read_some(self, address: int, size: int) -> bytes:
         """Up to `size` bytes at an effective address: as many as there are without a gap."""

@@ -38,11 +38,12 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Detection:
-    """The era, and why; None where nothing fits."""
+    """The era, and why; None where nothing fits. damaged: it was taken for want of a better one."""
 
     era: Era | None
     evidence: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
+    damaged: bool = False
 
 
 def detect(clues: Clues, resident: Resident, eras: Iterable[Era] = ERAS) -> Detection:
@@ -71,7 +72,8 @@ def detect(clues: Clues, resident: Resident, eras: Iterable[Era] = ERAS) -> Dete
         others = [verdict for verdict in fitting if _differs(verdict, best)]
         if others:
             problems.append(_several_fit(best, others))
-    return Detection(best.era, (*clues.said, *best.evidence), tuple(problems))
+    evidence = (*clues.said, *best.evidence)
+    return Detection(best.era, evidence, tuple(problems), damaged=bool(best.against))
 
 
 def _without_tables(clues: Clues, root: int, candidates: list[Era]) -> Detection:

@@ -93,6 +93,11 @@ class Spaces(Mapping[str, Space]):
         """Why it is that era, for people."""
         return self._detection.evidence
 
+    @property
+    def damaged(self) -> bool:
+        """Whether the kernel's page tables contradict what must be true of them."""
+        return self._detection.damaged
+
     @cached_property
     def resident(self) -> Resident:
         """The dump's memory as kernels read it."""
