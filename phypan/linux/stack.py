@@ -125,7 +125,11 @@ def _interrupt(dump: Dump, sp: int) -> PtRegs | None:
         data = dump.kernel.space.read(sp, size)
     except PhypanError:
         return None
+    chain = int.from_bytes(data[:8], dump.byte_order)
+    length = chain - sp if chain > sp else size  # of the frame; it goes on on another stack
     for offset in _MARKER_OFFSETS:
+        if offset >= length:  # what is there belongs to the caller, whose frame has its own
+            return None
         if int.from_bytes(data[offset : offset + 8], dump.byte_order) in _MARKERS:
             start = offset + _REGS_BEHIND
             words = data[start : start + 8 * len(pt_regs.NAMES)]

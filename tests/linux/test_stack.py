@@ -48,6 +48,19 @@ def test_the_registers_of_an_interrupt_are_found_behind_their_marker(
     assert [found[name] for name in pt_regs.NAMES] == values
 
 
+@pytest.mark.parametrize("order", ["little", "big"])
+@pytest.mark.parametrize("length", [48, 64, 80])
+def test_a_marker_in_the_callers_frame_is_the_callers(order, length) -> None:
+    """Functions that an interrupt calls have such: do_program_check() one of 80 bytes."""
+    data = bytearray(1024)
+    data[:8] = (BASE + length).to_bytes(8, order)
+    data[length : length + 8] = (BASE + 800).to_bytes(8, order)
+    data[length + 32 : length + 40] = (0x52454753).to_bytes(8, order)
+    kernel = Kernel(bytes(data), order)
+    assert stack._interrupt(kernel, BASE) is None
+    assert stack._interrupt(kernel, BASE + length) is not None
+
+
 def test_without_a_marker_there_are_no_registers() -> None:
     assert stack._interrupt(Kernel(bytes(1024), "little"), BASE) is None
     assert stack._interrupt(Kernel(bytes(1024), "little"), BASE + 1000) is None
