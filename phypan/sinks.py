@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol, Self
 
+from phypan import descriptors
 from phypan.errors import OutputError, os_errors
 from phypan.formats import flattened
 from phypan.stores import Store
@@ -160,12 +161,9 @@ class FileOutput(_Sparse):
 
     def write_at(self, offset: int, data: Bytes) -> None:
         """Write all of `data`."""
-        view = memoryview(data).cast("B")
         with os_errors(OutputError, self.unfinished):
-            while view:
-                count = os.pwrite(self._fd, view, offset)
-                view, offset = view[count:], offset + count
-                self._unwritten += count
+            descriptors.write_at(self._fd, data, offset)
+        self._unwritten += memoryview(data).nbytes
         if self._unwritten >= _WRITEBACK:
             self._writeback.submit(start_writeback, self._fd)
             self._unwritten = 0
@@ -192,12 +190,8 @@ class FileOutput(_Sparse):
         self._check_target()  # again: conversions take long
         with os_errors(OutputError, self.unfinished):
             os.replace(self.unfinished, self.path)
-        with suppress(OSError):  # a folder that may not be read, or cannot be synchronised
-            folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        with suppress(OutputError):  # a folder that may not be read, or cannot be synchronised
+            descriptors.sync_folder(self.path.parent)
 
 
 class FlattenedOutput(_Sparse):
@@ -254,10 +248,8 @@ def pipe(descriptor: int, name: str) -> Iterator[Output]:
         raise OutputError("is a terminal", where=name, hint="send it to a file or another program")
 
     def append(data: Bytes) -> None:
-        view = memoryview(data).cast("B")
         with os_errors(OutputError, name):
-            while view:
-                view = view[os.write(descriptor, view) :]
+            descriptors.write_on(descriptor, data)
 
     with FlattenedOutput(append) as output:
         yield output

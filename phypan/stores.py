@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Protocol, Self
 
+from phypan.descriptors import read_into
 from phypan.errors import InputError, os_errors
 
 
@@ -109,12 +110,10 @@ class FileStore:
         """Fill `buffer` by pread, outside the mapping."""
         self._check(offset, len(buffer))
         with os_errors(InputError, self.name):
-            while buffer:
-                count = os.preadv(self._fd, [buffer], offset)
-                if not count:
-                    self._check_end(offset + 1)
-                    raise InputError(f"nothing to read at byte {offset:#x}", where=self.name)
-                buffer, offset = buffer[count:], offset + count
+            end = offset + read_into(self._fd, buffer, offset)
+        if end < offset + len(buffer):
+            self._check_end(end + 1)
+            raise InputError(f"nothing to read at byte {end:#x}", where=self.name)
 
     def data(self, offset: int, size: int) -> Iterator[tuple[int, int]]:
         """The parts that the file system does not know to be holes."""

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from typing import Self
 
+from phypan.descriptors import read_into
 from phypan.errors import InputError, OutputError, os_errors
 from phypan.ranges import Ranges
 
@@ -61,11 +62,9 @@ class LiveStore:
             what = f"{start:#x} to {stop:#x} was given back to the system"
             raise InputError(what, where=self.name)
         with os_errors(InputError, self.name):
-            while buffer:
-                count = os.preadv(self._fd, [buffer], offset)
-                if not count:
-                    raise InputError(f"nothing to read at {offset:#x}", where=self.name)
-                buffer, offset = buffer[count:], offset + count
+            read = offset + read_into(self._fd, buffer, offset)
+        if read < end:
+            raise InputError(f"nothing to read at {read:#x}", where=self.name)
 
     def data(self, offset: int, size: int) -> Iterator[tuple[int, int]]:
         """The parts that may hold other bytes than zeros: all of it, but for files with holes."""

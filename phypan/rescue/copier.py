@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from phypan.errors import InputError
-from phypan.formats import elfcore, lost
+from phypan.formats import lost
 from phypan.formats.lost import Lost
 from phypan.live.store import LiveStore
 from phypan.rescue.giving import Giver
@@ -23,7 +23,7 @@ WINDOW = 64 << 20  # bytes after which a commit begins
 _BLOCK = 1 << 16  # bytes: the smallest stretch of zeros that is not put
 _ZEROS = bytes(_BLOCK)
 _UNIT = 4096  # bytes: what is lost at the least where memory cannot be read
-_FLAGS_AT = 48  # file offset of e_flags
+_ELF_HEADER = 64  # bytes
 GONE = "the dump was gone before it was saved"
 
 
@@ -47,6 +47,7 @@ class Copier:
     ) -> None:
         self._outline, self._memory, self._target, self._giver = outline, memory, target, giver
         self.at, self.lost = at, lost
+        self._resumed = at > 0
         self._window = window
         self._told = len(lost)  # of these, how many are in the journal
         self._committed = at  # file offset at which the last commit began
@@ -163,12 +164,11 @@ class Copier:
             self._target.put(size, trailer)
             size += len(trailer)
         if self.lost or size < self._outline.size:
-            self._target.confirm()  # the head as it was, before it is changed
-            self._target.put(_FLAGS_AT, self._incomplete())
+            self._put_head(self._outline.incomplete_head)
+        elif self._resumed:  # an earlier run may have come to the end with something lost
+            self._put_head(self._outline.head)
         return size
 
-    def _incomplete(self) -> bytes:
-        """e_flags with the bit that says so."""
-        order = elfcore.byte_order(self._outline.head) or "big"
-        flags = int.from_bytes(self._outline.head[_FLAGS_AT : _FLAGS_AT + 4], order)
-        return (flags | elfcore.EFLAGS_INCOMPLETE).to_bytes(4, order)
+    def _put_head(self, head: bytes) -> None:
+        self._target.confirm()  # as it was, before it is changed
+        self._target.put(0, head[:_ELF_HEADER])

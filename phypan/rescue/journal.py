@@ -21,8 +21,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from phypan.descriptors import sync_folder, write_at
 from phypan.errors import InputError, OutputError, os_errors
-from phypan.rescue.durable import sync_folder
 
 MAX_SIZE = 1 << 30  # bytes
 _HEAD = len("0000002a ffffffd5 9c24d1f0 ")
@@ -126,10 +126,7 @@ class Journal:
         line = _head(len(payload), _checksum(payload, len(self.records))) + payload + b"\n"
         with os_errors(OutputError, self.path):
             try:
-                view, at = memoryview(line), self._size
-                while view:
-                    count = os.pwrite(self._fd, view, at)
-                    view, at = view[count:], at + count
+                write_at(self._fd, line, self._size)
                 os.fsync(self._fd)
             except OSError:
                 os.ftruncate(self._fd, self._size)

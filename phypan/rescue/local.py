@@ -6,10 +6,11 @@ import os
 import stat
 import zlib
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
+from phypan.descriptors import sync_folder, write_at
 from phypan.errors import OutputError, os_errors
-from phypan.rescue.durable import sync_folder
 
 SUFFIX = ".incomplete"
 _READ = 1 << 20  # bytes read back at a time
@@ -20,7 +21,7 @@ Bytes = bytes | bytearray | memoryview
 class LocalFile:
     """The file at `path`, made anew, or taken up again behind its first `kept` bytes.
 
-    begins  what it must begin with when it is taken up again, as far as `kept` goes
+    begins  what it may begin with when it is taken up again, as far as `kept` goes
     length  what it is given at once: where zeros are not put, its end says nothing
     verify  whether what was put is read back and compared before it counts as certain
     """
@@ -30,7 +31,7 @@ class LocalFile:
         path: str | os.PathLike[str],
         *,
         kept: int | None = None,
-        begins: bytes = b"",
+        begins: Sequence[bytes] = (),
         length: int = 0,
         force: bool = False,
         verify: bool = True,
@@ -60,7 +61,7 @@ class LocalFile:
         if self.path.exists() and not force:
             raise OutputError("exists already", where=self.name, hint="overwrite it with --force")
 
-    def _prepare(self, kept: int, begins: bytes, length: int) -> None:
+    def _prepare(self, kept: int, begins: Sequence[bytes], length: int) -> None:
         where = str(self.unfinished)
         with os_errors(OutputError, self.unfinished):
             found = os.fstat(self._fd)
@@ -72,8 +73,7 @@ class LocalFile:
             if found.st_size < kept:
                 what = f"has {found.st_size:#x} bytes, {kept:#x} were saved to it"
                 raise OutputError(what, where=where, hint=hint)
-            begins = begins[:kept]
-            if os.pread(self._fd, len(begins), 0) != begins:
+            if kept and not any(self._begins_with(head[:kept]) for head in begins):
                 raise OutputError("is not what was saved to it", where=where, hint=hint)
             os.fchmod(self._fd, 0o600)
             # What is behind was not certain: it is put again, and zeros are not.
@@ -82,15 +82,16 @@ class LocalFile:
         if not kept:
             sync_folder(self.path.parent)
 
+    def _begins_with(self, head: bytes) -> bool:
+        return os.pread(self._fd, len(head), 0) == head
+
     def put(self, at: int, data: Bytes) -> None:
         """Write `data` at file offset `at`; a disk that is full is an OutputError."""
         view = memoryview(data).cast("B")
         if self._verify:
             self._put.append((at, len(view), zlib.crc32(view)))
         with os_errors(OutputError, self.unfinished):
-            while view:
-                count = os.pwrite(self._fd, view, at)
-                view, at = view[count:], at + count
+            write_at(self._fd, view, at)
 
     def confirm(self) -> None:
         """Wait until the disk has all that was put before this call, and see whether it does."""

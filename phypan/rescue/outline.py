@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from phypan.errors import PluginError
+from phypan.formats import elfcore
 from phypan.stores import Store
+
+_FLAGS_AT = 48  # file offset of e_flags
 
 
 class Piece(NamedTuple):
@@ -32,6 +35,14 @@ class Outline:
     head: bytes
     pieces: tuple[Piece, ...]
     size: int
+
+    @property
+    def incomplete_head(self) -> bytes:
+        """The head with the bit in e_flags that says that memory is missing."""
+        order = elfcore.byte_order(self.head) or "big"
+        after = _FLAGS_AT + 4
+        flags = int.from_bytes(self.head[_FLAGS_AT:after], order) | elfcore.EFLAGS_INCOMPLETE
+        return self.head[:_FLAGS_AT] + flags.to_bytes(4, order) + self.head[after:]
 
     def behind(self, at: int) -> Iterator[Piece]:
         """The pieces, or parts of them, from file offset `at` on."""

@@ -149,7 +149,7 @@ class Session:
         target = LocalFile(
             told["target"],
             kept=past.safe or None,
-            begins=self._outline.head,
+            begins=(self._outline.head, self._outline.incomplete_head),
             length=self._outline.size,
             force=told["force"],
             verify=self._verify,

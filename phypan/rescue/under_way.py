@@ -8,9 +8,9 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from phypan.descriptors import write_file
 from phypan.errors import OutputError
 from phypan.live.system import LiveSystem
-from phypan.rescue.durable import write_file
 from phypan.rescue.journal import Journal
 
 RUN = "/run/phypan"  # PHYPAN_RUN for another folder
