@@ -31,9 +31,9 @@ class PageFlags:
     byte: int
 
     def reserved(self, pages: range) -> bool | None:
-        """Whether all of these page frames are held back; None if that cannot be read."""
+        """Whether all of these page frames are held back; None if nothing tells, or of no page."""
         bits = self._bits(pages.start, len(pages))
-        return None if len(bits) < len(pages) else b"\0" not in bits
+        return None if len(bits) < len(pages) or not pages else b"\0" not in bits
 
     def given_back(self, start: int, end: int) -> Ranges:
         """What of [start, end), physical addresses, is not held back any more."""

@@ -75,7 +75,10 @@ def telling(pair: Pair, reservation: Reservation, page: int) -> range:
     """Page frame numbers that only this release frees: they tell whether it has been done.
 
     The first page of most ranges was freed by the release before it, the last may be by the next.
+    None tells of a last byte behind the save area: its release is counted, and frees nothing.
     """
+    if pair.start >= reservation.end:
+        return range(0)
     first, last = pair.start // page, (pair.end - 1) // page
     if pair.start > reservation.area_end or pair.start == reservation.start:
         return range(first, first + 1)
