@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 import phypan
-from phypan.cli import capturing, writing
+from phypan.cli import capturing, sessions, writing
 from phypan.cli.options import LateOptions, arguments_of, given, options_of
 from phypan.cli.shared import PATH, kernel_options, names, row_options, source_options, status
 
@@ -129,7 +129,8 @@ def plugins() -> None:
 
 
 _WRITING = (writing.convert, writing.join, writing.verify, writing.repair)
-for _command in (*_WRITING, capturing.capture, capturing.status):
+_SESSIONS = (sessions.shell, sessions.drgn)
+for _command in (*_WRITING, capturing.capture, capturing.status, *_SESSIONS):
     cli.add_command(_command)
 
 

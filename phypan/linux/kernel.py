@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from phypan.errors import InputError, PhypanError, Problem, Unsupported
 from phypan.formats import btf as btf_format
 from phypan.formats.btf import Btf
-from phypan.linux import debuginfo, kallsyms, program, translate
+from phypan.linux import core, debuginfo, kallsyms, program, translate
 from phypan.linux.access import LinearToo, Space, read_some
 from phypan.linux.debuginfo import DebugFile
 from phypan.linux.symbols import Symbols, Table
@@ -185,20 +185,28 @@ class Kernel:
     def program(self) -> drgn.Program:
         """The kernel as drgn sees it. Unsupported where drgn or VMCOREINFO is missing."""
         program.need_drgn()
-        from phypan.linux.objects import Finders
-        from phypan.linux.types import BtfTypes
-
-        dump = self._dump
-        info = program.complete(dump, self.symbols, self.banner)
-        made = program.new(dump.cpus, dump.byte_order, info, dump.memory, self.space)
-        btf = self.btf if self.types == "BTF" else None
-        types = [] if btf is None else [BtfTypes(made, btf)]
-        finders = Finders(self.symbols, types, partial(self._module_types, types))
-        finders.register(made)
-        translate.install(made, dump)
+        made = program.new(self.open_core())
+        program.add_memory(made, self._dump.memory, self.space)
+        self.teach(made)
+        translate.install(made, self._dump)
         if self.debuginfo:
             program.load(made, self.debuginfo, force=self._dump.force)
         return made
+
+    def open_core(self) -> int:
+        """A file descriptor of a core file for drgn: registers, VMCOREINFO and no memory."""
+        dump = self._dump
+        info = program.complete(dump, self.symbols, self.banner)
+        return core.open_core(dump.cpus, info.text, dump.byte_order)
+
+    def teach(self, made: drgn.Program) -> None:
+        """Answer what `made` asks for by name, where its own finders have no answer."""
+        from phypan.linux.objects import Finders
+        from phypan.linux.types import BtfTypes
+
+        btf = self.btf if self.types == "BTF" else None
+        types = [] if btf is None else [BtfTypes(made, btf)]
+        Finders(self.symbols, types, partial(self._module_types, types)).register(made)
 
     def _module_types(self, base: list[BtfTypes]) -> Iterator[BtfTypes]:
         """The types of modules, when the first is asked for that vmlinux does not have."""

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 
 from phypan.errors import InputError, NotInDump, PhypanError, TranslationFault, Unsupported
 from phypan.formats.vmcoreinfo import Vmcoreinfo
-from phypan.linux import core
 from phypan.memory import Memory
 
 if TYPE_CHECKING:
     import drgn
 
-    from phypan.dump import Cpu, Dump
-    from phypan.formats._records import ByteOrder
+    from phypan.dump import Dump
     from phypan.linux.access import Space
     from phypan.linux.debuginfo import DebugFile
     from phypan.linux.symbols import Symbols
@@ -50,18 +48,15 @@ def complete(dump: Dump, symbols: Symbols, banner: bytes | None) -> Vmcoreinfo:
     return Vmcoreinfo(text)
 
 
-def new(
-    cpus: Sequence[Cpu], order: ByteOrder, info: Vmcoreinfo, memory: Memory, space: Space
-) -> drgn.Program:
-    """A Program that knows memory, registers and VMCOREINFO, but no types or symbols yet."""
+def new(descriptor: int) -> drgn.Program:
+    """A Program over a core file (phypan.linux.core): without memory, types or symbols yet."""
     from drgn import Program
 
     program = Program()
     try:
-        program.set_core_dump(core.open_core(cpus, info.text, order))
+        program.set_core_dump(descriptor)
     except Exception as error:
         raise Unsupported(f"drgn cannot use this dump: {error}") from error
-    add_memory(program, memory, space)
     return program
 
 
