@@ -97,6 +97,8 @@ if TYPE_CHECKING:
     from phypan.rows import Pages as Pages
     from phypan.rows import Rows as Rows
     from phypan.rows import Show as Show
+    from phypan.sealing.keys import write_pair as write_pair
+    from phypan.sealing.store import SealedStore as SealedStore
     from phypan.selection import select as select
     from phypan.sinks import Output as Output
     from phypan.sinks import Progress as Progress
@@ -144,6 +146,8 @@ _HOME = {
     "rescue.session": "Captured",
     "rescue.under_way": "unfinished_capture",
     "rows": "Address Bytes Column Hex Pages Rows Show",
+    "sealing.keys": "write_pair",
+    "sealing.store": "SealedStore",
     "selection": "select",
     "sinks": "Output Progress",
     "spaces.batch": "Batch",

@@ -61,6 +61,7 @@ def open(
     hpt: str | os.PathLike[str] | None = None,
     symbols: Iterable[str | os.PathLike[str]] = (),
     force: bool = False,
+    keys: Iterable[str | os.PathLike[str]] = (),
 ) -> Dump:
     """The Dump at `path`: a vmcore, compressed or not, a dump directory, a RAM image.
 
@@ -72,17 +73,18 @@ def open(
     hpt      an image of the hashed page table; or ADDRESS+SIZE, where it is in the dump's memory
     symbols  files with debuginfo: the vmlinux of the crashed kernel, its modules
     force    use a vmlinux of another build than the crashed one
+    keys     files of secret keys, for what is sealed
 
     Raises PhypanError: InputError when it cannot be read or nobody knows it, BadRecord when it is
     damaged beyond use.
     """
     stores: list[Store] = []
     try:
-        given = _input(path, stores)
+        key_files = tuple(Path(key) for key in keys)
         given = replace(
-            given,
+            _input(path, stores, key_files),
             regions=tuple(Path(region) for region in regions),
-            others=tuple(_unwrapped(_input(other, stores), stores) for other in others),
+            others=tuple(_unwrapped(_input(other, stores, key_files), stores) for other in others),
             cache=cache,
             hpt=None if hpt is None else Path(hpt),
         )
@@ -98,21 +100,22 @@ def open(
     return dump
 
 
-def _input(path: str | os.PathLike[str], stores: list[Store]) -> Input:
+def _input(path: str | os.PathLike[str], stores: list[Store], keys: tuple[Path, ...]) -> Input:
     """What is at `path`; its store is added to `stores`, which the caller closes."""
     if os.fspath(path) == "-":
         store = spooled(sys.stdin.fileno(), "standard input")
     elif os.path.isdir(path):
         with os_errors(InputError, path):
             os.scandir(path).close()
-        return Input(Path(path), None)
+        return Input(Path(path), None, keys=keys)
     elif _is_fifo(path):
         with os_errors(InputError, path), Path(path).open("rb") as pipe:
             store = spooled(pipe.fileno(), os.fspath(path))
     else:
         store = FileStore(path)
     stores.append(store)
-    return Input(Path(path), store, bytes(store.view(0, min(store.size, _HEAD))))
+    head = bytes(store.view(0, min(store.size, _HEAD)))
+    return Input(Path(path), store, head, keys=keys)
 
 
 def _is_fifo(path: str | os.PathLike[str]) -> bool:

@@ -53,6 +53,7 @@ def doctor(
     regions: Iterable[str | os.PathLike[str]] = (),
     source: str | None = None,
     hpt: str | os.PathLike[str] | None = None,
+    keys: Iterable[str | os.PathLike[str]] = (),
 ) -> str:
     """The text about the dump at `path`, which may be one that does not open.
 
@@ -70,7 +71,7 @@ def doctor(
         *_section("input", _input, Path(path)),
     ]
     try:
-        dump = phypan.open(path, *others, regions=given, source=source, hpt=hpt)
+        dump = phypan.open(path, *others, regions=given, source=source, hpt=hpt, keys=keys)
     except phypan.PhypanError as error:
         return _text([*lines, "", "[open]", f"error: {_without_folders(str(error), path)}"])
     except Exception:  # noqa: BLE001 - it is what the report is about

@@ -36,6 +36,7 @@ class Input:
     hpt       an image of the hashed page table, or where it is in memory (--hpt); whoever opens the
               dump takes care of it
     others    the other files of a set (--with), already out of their envelopes
+    keys      files of secret keys, for what is sealed (--key)
     cache     bytes of decoded pages that the source may keep in memory
     problems  what an envelope found on the way; the Dump gets them
     """
@@ -46,6 +47,7 @@ class Input:
     regions: tuple[Path, ...] = ()
     hpt: Path | None = None
     others: tuple[Input, ...] = ()
+    keys: tuple[Path, ...] = ()
     cache: int = 64 << 20
     problems: tuple[Problem, ...] = ()
 

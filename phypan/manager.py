@@ -25,7 +25,7 @@ from phypan.hooks import Analysis, Renderer, Source, Writer
 
 GROUP = "phypan"
 _BUILT_IN: Mapping[str, tuple[str, ...]] = {
-    "sources": ("ram", "directory", "elf", "kdump", "flattened", "live"),
+    "sources": ("ram", "directory", "elf", "kdump", "flattened", "sealed", "live"),
     "writers": ("elf", "kdump"),
     "analyses": (
         *("info", "sys", "triage", "dmesg", "ps", "bt", "modules", "cpus"),
@@ -50,6 +50,7 @@ RESERVED = frozenset(
         "doctor",
         "drgn",
         "join",
+        "keygen",
         "plugins",
         "repair",
         "shell",

@@ -24,6 +24,7 @@ def convert(
     dump_level: int | Sequence[int] = 0,
     flattened: bool = False,
     split: int = 1,
+    seal_for: Sequence[str] = (),
     progress: Progress = no_progress,
     **options: Any,
 ) -> Converted:
@@ -36,6 +37,8 @@ def convert(
                 is tried when there is no room at one
     flattened   in makedumpfile's flattened format
     split       how many files to write, each with a share of the pages
+    seal_for    age public keys, or files of them: only their owners can read what is written, a
+                flattened dump in an age file
     progress    called with (bytes done, bytes in all)
     options     the writer's own
 
@@ -45,7 +48,7 @@ def convert(
         with api.open(dump) as opened:
             return convert(
                 opened, target, format=format, force=force, dump_level=dump_level,
-                flattened=flattened, split=split, progress=progress, **options,
+                flattened=flattened, split=split, seal_for=seal_for, progress=progress, **options,
             )  # fmt: skip
     from phypan.conversion import run
 
@@ -57,6 +60,7 @@ def convert(
         levels=(dump_level,) if isinstance(dump_level, int) else tuple(dump_level),
         flattened=flattened,
         split=split,
+        seal_for=tuple(seal_for),
         progress=progress,
         options=options,
     )
@@ -66,6 +70,7 @@ def join(
     paths: Sequence[str | os.PathLike[str]],
     target: str | os.PathLike[str],
     *,
+    keys: Sequence[str | os.PathLike[str]] = (),
     force: bool = False,
     progress: Progress = no_progress,
 ) -> Converted:
@@ -73,7 +78,7 @@ def join(
 
     Pages are taken as they are stored, with their checksums.
     """
-    with api.open(*paths) as dump:
+    with api.open(*paths, keys=keys) as dump:
         return convert(
             dump, target, format="kdump", compress="keep", force=force, progress=progress
         )
@@ -94,6 +99,7 @@ def repair(
     paths: Sequence[str | os.PathLike[str]],
     target: str | os.PathLike[str],
     *,
+    keys: Sequence[str | os.PathLike[str]] = (),
     force: bool = False,
     progress: Progress = no_progress,
 ) -> Converted:
@@ -105,7 +111,7 @@ def repair(
     """
     from phypan.conversion import checking
 
-    with api.open(*paths) as dump:
+    with api.open(*paths, keys=keys) as dump:
         damage = list(checking.damaged(dump, progress))
         dump.incomplete = dump.incomplete or bool(damage or checking.own_problems(dump))
         dump.memory = checking.without(dump, damage)

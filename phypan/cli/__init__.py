@@ -55,7 +55,7 @@ def _analysis_command(analysis: phypan.Analysis) -> click.Command:
         sort: str,
         **options: Any,
     ) -> None:
-        kernel = {name: options.pop(name) for name in ("hpt", "symbols", "force")}
+        kernel = {name: options.pop(name) for name in ("hpt", "symbols", "force", "keys")}
         with phypan.open(source, *others, regions=regions, source=source_name, **kernel) as dump:
             known = len(dump.problems)
             rows = phypan.run(dump, analysis.name, **options)
@@ -111,9 +111,10 @@ def doctor(
     regions: tuple[Path, ...],
     source_name: str | None,
     hpt: Path | None,
+    keys: tuple[Path, ...],
 ) -> None:
     """Print a small text about SOURCE for a bug report: layouts, no contents of memory."""
-    text = phypan.doctor(source, *others, regions=regions, source=source_name, hpt=hpt)
+    text = phypan.doctor(source, *others, regions=regions, source=source_name, hpt=hpt, keys=keys)
     click.echo(text, nl=False)
 
 
@@ -126,6 +127,16 @@ def plugins() -> None:
             click.echo(f"    {offer}")
         if plugin.failure:
             click.echo(f"    left out: {plugin.failure}")
+
+
+@cli.command()
+@click.argument("file", type=PATH)
+def keygen(file: Path) -> None:
+    """Make a pair of keys: the secret one in FILE, for --key; the public one here, for --seal-for.
+
+    They are age's, as age-keygen makes them. Keep FILE away from the machine that crashes.
+    """
+    click.echo(phypan.write_pair(file))
 
 
 _WRITING = (writing.convert, writing.join, writing.verify, writing.repair)

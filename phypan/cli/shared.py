@@ -15,6 +15,28 @@ import phypan
 PATH = click.Path(path_type=Path)
 
 
+def key_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The option of every command that opens what may be sealed."""
+    return click.option(
+        "--key",
+        "keys",
+        metavar="FILE",
+        multiple=True,
+        type=PATH,
+        help="File of secret keys, for a sealed dump; `age -d` takes the same.",
+    )(command)
+
+
+def seal_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Who is to be able to read what a command writes."""
+    return click.option(
+        "--seal-for",
+        metavar="KEY",
+        multiple=True,
+        help="age public key, or a file of such: only their owners can read TARGET.",
+    )(command)
+
+
 def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of every command that opens a dump."""
     for decorate in (
@@ -43,6 +65,7 @@ def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=PATH,
             help="Image of the hashed page table; or ADDRESS+SIZE, where it is in the dump itself.",
         ),
+        key_option,
         click.argument("source", type=PATH),
     ):
         command = decorate(command)

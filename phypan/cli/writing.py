@@ -11,7 +11,15 @@ import click
 
 import phypan
 from phypan.cli.options import LateOptions, given, options_of
-from phypan.cli.shared import PATH, progress_bar, render_option, report, source_options
+from phypan.cli.shared import (
+    PATH,
+    key_option,
+    progress_bar,
+    render_option,
+    report,
+    seal_option,
+    source_options,
+)
 
 
 def _writer_options() -> list[click.Parameter]:
@@ -70,6 +78,7 @@ class Levels(click.ParamType):  # type: ignore[type-arg]
 @_letters
 @click.option("--split", metavar="N", type=click.IntRange(1, 1000), default=1,
               help="Write TARGET.1 to TARGET.N, each with a share of the pages.")  # fmt: skip
+@seal_option
 @click.option("--dry-run", is_flag=True, help="Only tell what would be written, by a sample.")
 @click.option("--show-stats", is_flag=True, help="Tell what was left out and written.")
 def convert(
@@ -78,9 +87,11 @@ def convert(
     regions: tuple[Path, ...],
     source_name: str | None,
     hpt: Path | None,
+    keys: tuple[Path, ...],
     target: Path | None,
     dump_level: tuple[int, ...],
     split: int,
+    seal_for: tuple[str, ...],
     flattened: bool,
     force: bool,
     dry_run: bool,
@@ -95,7 +106,9 @@ def convert(
     chosen = _chosen(**options)
     if target is None and not dry_run:
         raise click.UsageError("Missing argument 'TARGET'.")
-    with phypan.open(source, *others, regions=regions, source=source_name, hpt=hpt) as dump:
+    with phypan.open(
+        source, *others, regions=regions, source=source_name, hpt=hpt, keys=keys
+    ) as dump:
         if dry_run or target is None:
             rows = phypan.estimate(dump, dump_level=dump_level[0], **chosen)
             phypan.render(rows, dump)
@@ -103,7 +116,7 @@ def convert(
         with progress_bar() as progress:
             done = phypan.convert(
                 dump, target, dump_level=dump_level, flattened=flattened, split=split,
-                force=force, progress=progress, **chosen,
+                force=force, seal_for=seal_for, progress=progress, **chosen,
             )  # fmt: skip
         if show_stats:
             phypan.render(phypan.statistics(dump, done), dump, file=sys.stderr)
@@ -140,11 +153,12 @@ def _check_complete(done: phypan.Converted) -> None:
 @click.command()
 @click.argument("files", metavar="FILE...", type=PATH, nargs=-1, required=True)
 @click.argument("target", type=PATH)
+@key_option
 @click.option("-f", "--force", is_flag=True, help="Overwrite TARGET.")
-def join(files: tuple[Path, ...], target: Path, force: bool) -> None:
+def join(files: tuple[Path, ...], target: Path, keys: tuple[Path, ...], force: bool) -> None:
     """Write the files of a split set as one, without compressing anything anew."""
     with progress_bar() as progress:
-        done = phypan.join(files, target, force=force, progress=progress)
+        done = phypan.join(files, target, keys=keys, force=force, progress=progress)
     _check_complete(done)
 
 
@@ -157,13 +171,16 @@ def verify(
     regions: tuple[Path, ...],
     source_name: str | None,
     hpt: Path | None,
+    keys: tuple[Path, ...],
     render: str,
 ) -> None:
     """List all that is damaged in a dump, by its checksums where it has them.
 
     The exit code is 1 if anything is.
     """
-    with phypan.open(source, *others, regions=regions, source=source_name, hpt=hpt) as dump:
+    with phypan.open(
+        source, *others, regions=regions, source=source_name, hpt=hpt, keys=keys
+    ) as dump:
         with progress_bar() as progress:
             found = phypan.verify(dump, progress=progress)
         phypan.render(found, dump, renderer=render)
@@ -174,14 +191,15 @@ def verify(
 @click.command()
 @click.argument("files", metavar="FILE...", type=PATH, nargs=-1, required=True)
 @click.argument("target", type=PATH)
+@key_option
 @click.option("-f", "--force", is_flag=True, help="Overwrite TARGET.")
-def repair(files: tuple[Path, ...], target: Path, force: bool) -> None:
+def repair(files: tuple[Path, ...], target: Path, keys: tuple[Path, ...], force: bool) -> None:
     """Write what is left of a damaged dump, so that other tools open it.
 
     Damaged pages become holes, and TARGET is flagged as incomplete.
     """
     with progress_bar() as progress:
-        phypan.repair(files, target, force=force, progress=progress)
+        phypan.repair(files, target, keys=keys, force=force, progress=progress)
 
 
 def _asked(name: str) -> bool:

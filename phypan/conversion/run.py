@@ -5,20 +5,17 @@ from __future__ import annotations
 import errno
 import inspect
 import os
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from phypan.conversion.destination import STANDARD_OUTPUT, Destination
 from phypan.dump import Dump
 from phypan.errors import OutputError, Unsupported
 from phypan.hooks import Writer, Written
-from phypan.sinks import FileOutput, Output, Progress, flattened_file, pipe
-
-STANDARD_OUTPUT = "-"
+from phypan.sinks import Progress
 
 
 @dataclass(frozen=True)
@@ -61,6 +58,7 @@ def run(
     levels: Sequence[int],
     flattened: bool,
     split: int,
+    seal_for: Sequence[str],
     progress: Progress,
     options: Mapping[str, Any],
 ) -> Converted:
@@ -69,6 +67,7 @@ def run(
     if split > 1 and (not writer.splits or os.fspath(target) == STANDARD_OUTPUT):
         raise Unsupported(f"{writer.name} to {os.fspath(target)} cannot be split")
     started = time.monotonic()
+    destination = Destination(force, flattened, tuple(seal_for))
     for index, level in enumerate(levels):
         chosen = dict(options)
         if index + 1 < len(levels):
@@ -76,7 +75,7 @@ def run(
         chosen_dump, counts = _filtered(dump, level, writer.merges)
         try:
             paths, written = _written(
-                chosen_dump, writer, target, force, flattened, split, progress, chosen
+                chosen_dump, writer, target, destination, split, progress, chosen
             )
         except OutputError as error:
             if not _no_space(error) or index + 1 == len(levels):
@@ -108,8 +107,7 @@ def _written(
     chosen: Dump,
     writer: Writer,
     target: str | os.PathLike[str],
-    force: bool,
-    flattened: bool,
+    destination: Destination,
     split: int,
     progress: Progress,
     options: Mapping[str, Any],
@@ -121,26 +119,13 @@ def _written(
     results = []
     for number, path in enumerate(paths):
         part = {"part": number, "parts": split} if split > 1 else {}
-        with _output(path, force, flattened) as output:
+        with destination.open(path) as output:
             written = writer.write(chosen, output, progress, **options, **part)
         results.append(written or Written(0))
         if not results[-1].complete and results[-1].reason:
             paths = paths[: number + 1]
             break
     return tuple(paths), tuple(results)
-
-
-@contextmanager
-def _output(path: Path, force: bool, flattened: bool) -> Iterator[Output]:
-    if str(path) == STANDARD_OUTPUT:
-        with pipe(sys.stdout.fileno(), "standard output") as output:
-            yield output
-    elif flattened:
-        with flattened_file(path, force=force) as output:
-            yield output
-    else:
-        with FileOutput(path, force=force) as output:
-            yield output
 
 
 def _no_space(error: OutputError) -> bool:
