@@ -105,7 +105,9 @@ if TYPE_CHECKING:
     from phypan.spaces.batch import Batch as Batch
     from phypan.spaces.hashtable import HashTable as HashTable
     from phypan.spaces.mapping import Spaces as Spaces
+    from phypan.spaces.scan import Scan as Scan
     from phypan.spaces.space import MappedRange as MappedRange
+    from phypan.spaces.space import Part as Part
     from phypan.spaces.space import Protection as Protection
     from phypan.spaces.space import Space as Space
     from phypan.spaces.space import Step as Step
@@ -153,7 +155,8 @@ _HOME = {
     "spaces.batch": "Batch",
     "spaces.hashtable": "HashTable",
     "spaces.mapping": "Spaces",
-    "spaces.space": "MappedRange Protection Space Step Translation",
+    "spaces.scan": "Scan",
+    "spaces.space": "MappedRange Part Protection Space Step Translation",
     "stores": "BytesStore FileStore Store",
     "to_notes": "NoteRegisters core_notes",
 }

@@ -30,7 +30,8 @@ _BUILT_IN: Mapping[str, tuple[str, ...]] = {
     "analyses": (
         *("info", "sys", "triage", "dmesg", "ps", "bt", "modules", "cpus"),
         *("memory", "slab", "mounts", "files", "runqueue", "irq", "timers", "net", "sockets"),
-        *("vtop", "ptov", "maps", "hpt", "hptesave", "pages", "explain", "search"),
+        *("vtop", "ptov", "maps", "hpt", "hptesave", "pages", "explain"),
+        *("read", "symbol", "struct", "strings", "search"),
     ),
     "renderers": ("table", "json", "jsonl", "csv", "markdown", "html"),
 }

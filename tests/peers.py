@@ -123,6 +123,7 @@ def crash(tmp_path: Path) -> Callable[..., dict[str, str]]:
 
 CRASH_COMMANDS = (
     *("sys", "ps", "bt -a", "log", "mod", "kmem -i", "mount", "runq", "irq", "timer"),
+    *("rd linux_banner 8", "sym schedule", "struct -o task_struct"),
 )
 
 

@@ -19,7 +19,16 @@ from numba import types
 from numba.core import cgutils, options
 from numba.extending import intrinsic, overload, register_jitable
 
-from phypan.kernels import hashed, hashscan, many, segments, struct_page, tables, words
+from phypan.kernels import (
+    hashed,
+    hashscan,
+    many,
+    searching,
+    segments,
+    struct_page,
+    tables,
+    words,
+)
 from phypan.kernels import leaves as leaves_module
 
 _njit: Any = numba.njit
@@ -121,7 +130,17 @@ def _helpers(module: ModuleType) -> list[Callable[..., Any]]:
 # allocate nothing and keep nothing, so that they need no support for that at run time.
 _OPTIONS = {"_nrt": False} if hasattr(options.DefaultOptions, "_nrt") else {"nogil": True}
 
-for _module in (words, tables, many, leaves_module, segments, hashed, hashscan, struct_page):
+for _module in (
+    words,
+    tables,
+    many,
+    leaves_module,
+    segments,
+    hashed,
+    hashscan,
+    struct_page,
+    searching,
+):
     for _function in _helpers(_module):
         register_jitable(**_OPTIONS)(_function)
 
@@ -136,3 +155,6 @@ hashed_many = _compiled(hashed.many)
 hashed_scan = _compiled(hashscan.scan)
 hashed_occupancy = _compiled(hashscan.occupancy)
 classify = _compiled(struct_page.classify)
+find_pattern = _compiled(searching.pattern)
+find_numbers = _compiled(searching.numbers)
+find_texts = _compiled(searching.texts)

@@ -23,10 +23,16 @@ class LinearSpace(Space):
     """Effective addresses from `first` to `last`, which stand for physical ones from 0 on."""
 
     def __init__(
-        self, memory: Memory, page_size: int, first: int = PAGE_OFFSET, last: int = LAST
+        self,
+        memory: Memory,
+        page_size: int,
+        first: int = PAGE_OFFSET,
+        last: int = LAST,
+        *,
+        name: str = "linear",
     ) -> None:
         super().__init__(memory)
-        self.name, self.page_size, self.first, self.last = "linear", page_size, first, last
+        self.name, self.page_size, self.first, self.last = name, page_size, first, last
 
     def translate(self, address: int) -> Translation:
         """What an effective address translates to."""

@@ -4,6 +4,7 @@
     kernel   all that the kernel's page tables, linear map and vmemmap translate
     hpt      the kernel's addresses by the hashed page table, where there is an image of it
     vrma     real mode addresses, by the entries that firmware saved
+    physical physical addresses, which are what they are
 
 Nothing is read before a space is first asked for. What is found wrong then is added to the dump's
 problems.
@@ -16,6 +17,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from phypan.errors import PhypanError, Unsupported
+from phypan.extents import EVERYWHERE
 from phypan.formats import device_tree, ppc_notes
 from phypan.formats.device_tree import Node
 from phypan.kernels import tables
@@ -69,7 +71,9 @@ class Spaces(Mapping[str, Space]):
 
     @property
     def _makers(self) -> dict[str, Callable[[], Space]]:
-        found: dict[str, Callable[[], Space]] = {"linear": self._linear, "kernel": self._kernel}
+        found: dict[str, Callable[[], Space]] = {
+            "linear": self._linear, "kernel": self._kernel, "physical": self._physical,
+        }  # fmt: skip
         if self._dump.hpt is not None:
             found["hpt"] = self._hpt
         if self._dump.hptesave is not None:
@@ -129,6 +133,10 @@ class Spaces(Mapping[str, Space]):
         era = self.era
         last = era.region("linear").last if era else LAST
         return LinearSpace(self._dump.memory, self._dump.page_size, last=last)
+
+    def _physical(self) -> Space:
+        memory, page_size = self._dump.memory, self._dump.page_size
+        return LinearSpace(memory, page_size, 0, EVERYWHERE - 1, name="physical")
 
     def _kernel(self) -> Space:
         era, root = self.era, self._clues.root

@@ -12,6 +12,7 @@ from phypan.pages.state import PageState
 from phypan.spaces.batch import Batch, Range
 
 _MAX_CACHED = 1 << 16  # pages
+_UNMAPPED = 4096  # bytes that are not mapped, where it is not known how many
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,26 @@ class MappedRange:
         return None if self.physical is None else self.physical + self.size
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A stretch of effective addresses.
+
+    first, size  effective address of the first byte, bytes
+    physical     physical address of the first byte; None where nothing is mapped
+    missing      why there are no bytes, in words; None where there are
+    """
+
+    first: int
+    size: int
+    physical: int | None
+    missing: str | None = None
+
+    @property
+    def end(self) -> int:
+        """The first effective address behind it."""
+        return self.first + self.size
+
+
 class Space:
     """An address space. Its kinds define translate, translate_many and mappings."""
 
@@ -154,6 +175,38 @@ class Space:
             self._shifts.append(shift)
         self._cached[shift, address >> shift] = base
 
+    def parts(self, first: int, end: int) -> Iterator[Part]:
+        """What is behind effective addresses from `first` to `end`, in order and without gaps.
+
+        Each page is translated: for all that is mapped in a space see `mappings`.
+        """
+        before: Part | None = None
+        for part in self._parts(first, end):
+            if before is not None and _joins(before, part):
+                before = replace(before, size=before.size + part.size)
+                continue
+            if before is not None:
+                yield before
+            before = part
+        if before is not None:
+            yield before
+
+    def _parts(self, address: int, end: int) -> Iterator[Part]:
+        while address < end:
+            found = self.translate(address)
+            page = found.page_size or _UNMAPPED
+            size = min(end, address - address % page + page) - address
+            if found.physical is None:
+                yield Part(address, size, None, found.fault or "not mapped")
+            else:
+                for piece in self.memory.pieces(found.physical, found.physical + size):
+                    missing = (
+                        None if isinstance(piece, Extent) else f"{piece.state.value}: {piece.why}"
+                    )
+                    at = address + piece.start - found.physical
+                    yield Part(at, piece.size, piece.start, missing)
+            address += size
+
     def read(self, address: int, size: int) -> bytes:
         """`size` bytes at an effective address, across pages.
 
@@ -169,6 +222,13 @@ class Space:
             parts.append(self.memory.read(physical, min(room, end - address)))
             address += room
         return b"".join(parts)
+
+
+def _joins(before: Part, part: Part) -> bool:
+    """Whether two neighbours are one: in memory too, or missing for the same reason."""
+    if before.missing != part.missing or (before.physical is None) != (part.physical is None):
+        return False
+    return before.physical is None or before.physical + before.size == part.physical
 
 
 def mapping(found: Range, protection: Protection | None, fault: str | None) -> MappedRange:

@@ -65,4 +65,4 @@ def test_a_space_that_the_dump_has_not_is_refused(real_dump) -> None:
     with phypan.open(real_dump("le-radix10").path) as dump:
         with pytest.raises(phypan.Unsupported, match="no address space 'hpt'") as caught:
             list(phypan.run(dump, "vtop", addresses=(0,), space="hpt"))
-        assert caught.value.hint == "this dump has: linear, kernel"
+        assert caught.value.hint == "this dump has: linear, kernel, physical"
