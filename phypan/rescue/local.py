@@ -46,6 +46,11 @@ class LocalFile:
         )  # (file offset, bytes, CRC-32), unconfirmed
         if kept is None:
             self._check(force)
+        elif not self.unfinished.exists():
+            what, hint = f"is gone, and {kept:#x} bytes were saved to it", "put it back"
+            if self.path.exists():
+                hint = f"if {self.name} is the whole dump, remove the journal"
+            raise OutputError(what, where=str(self.unfinished), hint=hint)
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         with os_errors(OutputError, self.unfinished):
             self._fd = os.open(self.unfinished, flags | (os.O_CREAT if kept is None else 0), 0o600)

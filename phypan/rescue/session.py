@@ -13,6 +13,7 @@ from phypan.live.page_flags import PageFlags
 from phypan.live.release_plan import Reservation
 from phypan.live.store import LiveStore
 from phypan.live.system import LiveSystem
+from phypan.ranges import Ranges
 from phypan.rescue import under_way
 from phypan.rescue.copier import Copier
 from phypan.rescue.first_record import VERSION, fingerprints
@@ -102,7 +103,18 @@ class Session:
             flags=flags,
         )
         giver.resume(self._past.since_boot)
+        if self._memory is not None and held and flags:
+            self._keep_off(self._memory, flags.given_back(held.start, held.end), held)
         return giver
+
+    def _keep_off(self, memory: LiveStore, freed: Ranges, held: Reservation) -> None:
+        """Never read what the kernel has freed, even if the journal does not know of it."""
+        memory.gone = Ranges([*memory.gone, *freed])
+        unsaved = self._outline.unsaved(self._past.safe, held.start)
+        if unsaved is not None and any(end > unsaved for _, end in freed):
+            what = "memory was given back that is not known to be saved"
+            meaning = "it is lost, and no dump may be registered until the next boot"
+            self._problems.append(Problem(what, str(self._journal.path), meaning))
 
     def run(self) -> Captured:
         """Go on until all is done."""

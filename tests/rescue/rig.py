@@ -20,6 +20,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,7 @@ from phypan.formats import elfcore
 from phypan.live import system as live
 from phypan.platform import second_boot
 from phypan.platform.second_boot import FREED, SecondBoot
+from tests.rescue import tracing
 
 CHANGING = ("pwrite", "write", "fsync", "ftruncate", "replace", "unlink", "mkdir", "fchmod")
 BLOCK = 1 << 16
@@ -55,6 +57,7 @@ def scratch(name: str = "") -> Path:
     """
     place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()
     folder = Path(place) / f"phypan-{os.getpid()}{name}"
+    shutil.rmtree(folder, ignore_errors=True)  # of a process of that number, before
     folder.mkdir()
     return folder
 
@@ -194,12 +197,18 @@ class World:
         kill_at: int | None = None,
         torn: bool = False,
         power: int | None = None,
+        fail: int | None = None,
+        traced: bool = False,
+        releases: int | None = None,
         patch: Callable[[], None] | None = None,
         **options: Any,
     ) -> Outcome:
         """Capture to the target in a process of its own.
 
         kill_at  dies before its call of this number that changes something (from 0 on)
+        fail     errno: it does not die there, but that call and all after it fail
+        traced   it is any system call, counted and killed from the outside
+        releases dies when it has given memory back that often
         torn     half of that call is done, if it is a write
         power    seed: what was not durable when it died may be gone, and the system boots again
         patch    called in the process before it begins
@@ -207,11 +216,25 @@ class World:
         ours, theirs = socket.socketpair()
         pid = os.fork()
         if not pid:
-            ours.close()
-            _child(self, theirs, kill_at, torn, power, patch, options)
+            try:
+                ours.close()
+                if traced:
+                    tracing.wait_for_tracer()
+                faults = _Faults(theirs, None if traced else kill_at, torn, power, fail)
+                faults.releases = releases
+                _child(self, faults, patch, options)
+            finally:
+                os._exit(70)
         theirs.close()
-        result, error, hint, calls, undo = self._serve(ours)
-        _, status = os.waitpid(pid, 0)
+        with ThreadPoolExecutor(1) as others:
+            serving = others.submit(self._serve, ours)
+            if traced:
+                status, begun = tracing.run(pid, kill_at)
+            else:
+                _, status = os.waitpid(pid, 0)
+            result, error, hint, calls, undo = serving.result()
+        ours.close()
+        calls = begun if traced else calls
         if undo is not None:
             for action in undo:
                 _undo(action)
@@ -299,9 +322,18 @@ class _Saved:
 class _Faults:
     """Counts the calls that change something, and ends the process at one of them."""
 
-    def __init__(self, channel: socket.socket, kill_at: int | None, torn: bool, power: int | None):
+    def __init__(
+        self,
+        channel: socket.socket,
+        kill_at: int | None,
+        torn: bool,
+        power: int | None,
+        fail: int | None,
+    ) -> None:
         self.channel, self.kill_at, self.torn, self.power = channel, kill_at, torn, power
-        self.calls = 0
+        self.fail = fail
+        self.releases: int | None = None
+        self.calls = self.asked = 0
         self.undo: list[tuple[Any, tuple[Any, ...]]] = []  # (what makes it durable, how to undo it)
         self.lock = threading.Lock()  # who dies holds it: other threads do nothing any more
         self.real = {name: getattr(os, name) for name in (*CHANGING, "open")}
@@ -313,15 +345,23 @@ class _Faults:
         live._write = self.ask
 
     def die(self) -> None:
+        if self.fail is not None:
+            raise OSError(self.fail, os.strerror(self.fail))
         if self.power is not None:
             numbers = random.Random(self.power)
             gone = [action for _, action in reversed(self.undo) if numbers.random() < 0.7]
             self.channel.sendall(pickle.dumps(("undo", gone)))
         os._exit(9)
 
+    def die_when_due(self) -> None:
+        if self.due() and self.fail is None:
+            self.die()
+
     def due(self) -> bool:
         self.calls += 1
-        return self.calls - 1 == self.kill_at
+        number = self.calls - 1
+        later = self.fail is not None and self.kill_at is not None and number > self.kill_at
+        return later or number == self.kill_at
 
     def call(self, name: str, args: Any, more: Any) -> Any:
         with self.lock:
@@ -373,13 +413,14 @@ class _Faults:
 
     def ask(self, path: Path, data: bytes) -> None:
         with self.lock:
-            if self.due():
-                self.die()
+            self.die_when_due()
             name = str(path.relative_to(ROOT))
             self.channel.sendall(pickle.dumps(("asked", name, data)))
             answer = self.channel.recv(1)[0]
-            if self.due():
+            self.asked += 1
+            if self.asked == self.releases:
                 self.die()
+            self.die_when_due()
         if answer:
             raise phypan.OutputError(os.strerror(answer), where=str(path))
 
@@ -389,23 +430,18 @@ ROOT = Path("/")
 
 def _child(
     world: World,
-    channel: socket.socket,
-    kill_at: int | None,
-    torn: bool,
-    power: int | None,
+    faults: _Faults,
     patch: Callable[[], None] | None,
     options: dict[str, Any],
 ) -> None:
     global ROOT  # noqa: PLW0603 - a process of its own
     result = error = hint = None
-    calls = 0
     try:
         ROOT = world.root
         os.environ["PHYPAN_RUN"] = str(world.folder / "run")
         os.environ["PHYPAN_STATE"] = str(world.folder / "state")
         if patch is not None:
             patch()
-        faults = _Faults(channel, kill_at, torn, power)
         faults.install()
         target = options.pop("target", world.target)
         options = {"root": world.root, "window": 16 << 20, **options}
@@ -416,9 +452,7 @@ def _child(
         import traceback
 
         error = "".join(traceback.format_exception(problem))
-    with suppress(NameError):
-        calls = faults.calls
-    channel.sendall(pickle.dumps(("end", result, error, hint, calls)))
+    faults.channel.sendall(pickle.dumps(("end", result, error, hint, faults.calls)))
     os._exit(0 if error is None else 1)
 
 
@@ -472,6 +506,19 @@ def content(path: Path) -> tuple[int, list[tuple[int, bytes]]]:
     return path.stat().st_size, data(path)
 
 
+def assert_all_is_well(world: World, whole: Any) -> None:
+    """The dump is whole, all memory the system's again, and another crash would be dumped."""
+    assert world.unsaved == 0
+    assert content(world.target) == whole
+    assert world.boot.hypervisor.active is None, "the dump was invalidated"
+    assert world.boot.hypervisor.registered is not None, "and another one registered"
+    assert world.boot.rounds == 1
+    freed = world.boot.reserve_size
+    assert sum(end - start for start, end in world.boot._given) == freed, "all of it"
+    left = {path.name for path in world.target.parent.iterdir()}
+    assert left == {world.target.name}
+
+
 @contextmanager
 def world(simulation: Any, name: str = "") -> Iterator[World]:
     """A World that goes when it is left; of several at once each needs a name."""
@@ -482,4 +529,4 @@ def world(simulation: Any, name: str = "") -> Iterator[World]:
         made.clean()
 
 
-__all__ = ["Outcome", "World", "content", "data", "json", "world"]
+__all__ = ["Outcome", "World", "assert_all_is_well", "content", "data", "json", "world"]

@@ -20,45 +20,9 @@ from phypan.cli import main
 from phypan.formats.release_region import Pair
 from tests.platform_model.test_simulation import assert_memory_is_what_it_was
 from tests.rescue import rig as rescue_rig
-from tests.rescue.rig import World
+from tests.rescue.rig import World, assert_all_is_well
 
 GONE = "no dump is waiting"
-
-
-def simulated(**more):
-    return phypan.simulate(kernel="2.6.32", memory="640M", page_size=4096, cpus=3, **more)
-
-
-@pytest.fixture(scope="module")
-def crashed():
-    return simulated()
-
-
-@pytest.fixture
-def world(crashed):
-    with rescue_rig.world(crashed) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(crashed):
-    """(what a capture that nothing disturbs makes, how many calls that takes)."""
-    with rescue_rig.world(crashed) as made:
-        outcome = made.capture()
-        assert outcome.error is None, outcome.error
-        return rescue_rig.content(made.target), outcome.calls
-
-
-def assert_all_is_well(world: World, uninterrupted) -> None:
-    assert world.unsaved == 0
-    assert rescue_rig.content(world.target) == uninterrupted
-    assert world.boot.hypervisor.active is None, "the dump was invalidated"
-    assert world.boot.hypervisor.registered is not None, "and another one registered"
-    assert world.boot.rounds == 1
-    freed = world.boot.reserve_size
-    assert sum(end - start for start, end in world.boot._given) == freed, "all of it"
-    left = {path.name for path in world.target.parent.iterdir()}
-    assert left == {world.target.name}
 
 
 def test_the_file_is_the_memory_before_the_crash(world, crashed) -> None:
@@ -299,7 +263,7 @@ def test_the_journal_of_a_stopped_capture_must_be_whole(world, uninterrupted) ->
 def test_a_stopped_capture_is_not_begun_anew_once_memory_was_given_back(
     world, uninterrupted
 ) -> None:
-    world.capture(kill_at=uninterrupted[1] * 2 // 3)
+    world.capture(releases=2)
     assert 0 < world.freed < world.boot.reserve_size
     for options in ({}, {"force": True}, {"target": world.target.with_name("another")}):
         assert "--resume" in _hint_of(world, **options)
