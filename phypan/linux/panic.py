@@ -10,8 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from phypan.formats.printk import Record
+from phypan.linux import oom
 
 # Classes of crashes, and what is printed of them. One that contains another stands behind it.
 _CLASSES = {
@@ -52,6 +54,8 @@ _FIELDS = {
     "MSR": re.compile(r"MSR: +([0-9a-f]{16})"),
     "DAR": re.compile(r"DAR: ([0-9a-f]+)"),
     "DSISR": re.compile(r"DSISR: ([0-9a-f]+)"),
+    "cpu": re.compile(r"^CPU: (\d+)"),
+    "pid": re.compile(r"\bPID: (\d+)"),
     "comm": re.compile(r"Comm: (.*?) (?:Not tainted|Tainted|Kdump)"),
     "taint": re.compile(r"Tainted: ((?:[A-Z] *)+) "),
     "workqueue": re.compile(r"Workqueue: (.*)"),
@@ -75,7 +79,8 @@ class Event:
 class Oops:
     """What the kernel printed of its registers and stack.
 
-    fields  NIP (function and offset), module, trap, MSR, DAR, DSISR, comm, taint, as printed
+    fields  NIP (function and offset), module, trap, MSR, DAR, DSISR, cpu, pid, comm, taint, as
+            printed before the trace; behind it are those of what called the kernel
     calls   (function and offset, module) of each frame, innermost first; unreliable ones left out
     """
 
@@ -91,6 +96,8 @@ class Death:
     kind     the class; None if nothing of a crash was printed
     first    the message that the trouble began with
     blocked  pid of the first task that was reported as blocked
+    oopses   how often the kernel faulted from then on
+    hog      the process that had most memory, by the list that is printed when none is left
     """
 
     message: str | None = None
@@ -99,6 +106,8 @@ class Death:
     events: list[Event] = field(default_factory=list)
     oops: Oops | None = None
     blocked: int | None = None
+    oopses: int = 0
+    hog: oom.Process | None = None
 
     @property
     def hardware(self) -> list[Event]:
@@ -114,13 +123,16 @@ def read(records: Iterable[Record]) -> Death:
     oopses = [m[0] for record in records if (m := _OOPS.search(record.text))]
     death.message = panics[0][1] if panics else oopses[-1] if oopses else None
     before = panics[0][0] if panics else None
-    death.kind, death.first = _cause(death.events, death.message if panics else None, before)
+    death.kind, death.first = _cause(death.events, death.message, before)
     if death.kind is None and panics:
         death.kind, death.first = "panic", panics[0][0]
     if death.first is not None:
-        death.oops = _oops(records, death.first)
+        since = next(n for n, record in enumerate(records) if record is death.first)
+        death.oops = _oops(records[since:])
+        death.oopses = sum(_OOPS.search(record.text) is not None for record in records[since:])
     blocked = [m["pid"] for record in records if (m := _BLOCKED.search(record.text))]
     death.blocked = int(blocked[0]) if blocked else None
+    death.hog = oom.of_log(records)
     return death
 
 
@@ -139,10 +151,13 @@ def _events(records: Iterable[Record]) -> Iterator[Event]:
 
 
 def _cause(
-    events: Sequence[Event], panic: str | None, end: Record | None
+    events: Sequence[Event], message: str | None, end: Record | None
 ) -> tuple[str | None, Record | None]:
-    """(class, first message) of what killed the kernel, and not of what it survived before."""
-    told = classify(panic) if panic else None
+    """(class, first message) of what killed the kernel, and not of what it survived before.
+
+    end  the panic; None where an oops was the last that was printed
+    """
+    told = classify(message) if message else None
     ends = [number for number, event in enumerate(events) if event.record is end]
     events = events[: ends[0]] if ends else events
     if told in _SURVIVED or told == "sysrq":
@@ -156,7 +171,7 @@ def _cause(
         return (told or first.kind), first.record
     if told is not None:
         return told, end
-    survived = [event for event in events if panic is not None]
+    survived = [event for event in events if end is not None]
     return (survived[-1].kind, survived[-1].record) if survived else (None, None)
 
 
@@ -172,12 +187,11 @@ def _first_of_last(events: Sequence[Event]) -> Event:
     return first
 
 
-def _oops(records: Sequence[Record], start: Record) -> Oops:
-    """The registers and the first call trace from `start` on."""
-    at = next((n for n, record in enumerate(records) if record is start), 0)
-    lines = [line for record in records[at:] for line in record.text.split("\n")]
+def _oops(records: Iterable[Record]) -> Oops:
+    """The registers and the first call trace."""
+    lines = [line for record in records for line in record.text.split("\n")]
     oops = Oops()
-    for line in lines:
+    for line in takewhile(lambda line: not line.startswith("Call Trace:"), lines):
         for name, pattern in _FIELDS.items():
             match = pattern.search(line)
             if match and name not in oops.fields:

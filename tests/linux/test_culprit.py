@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from phypan.formats import pt_regs
 from phypan.linux import culprit
 from phypan.linux.culprit import Culprit
-from phypan.linux.panic import Death
+from phypan.linux.panic import Death, Oops
 from phypan.linux.stack import Frame
 from phypan.linux.symbols import Symbols, Table
 
@@ -86,8 +87,58 @@ def test_frames_without_a_name_are_passed_over() -> None:
 
 
 def test_of_what_the_kernel_printed() -> None:
-    found = culprit.of_calls([("panic+0x1/0x2", None), ("driver_write.isra.0+0x30/0x60", "m")], "x")
+    calls = [("panic+0x1/0x2", None), ("driver_write.isra.0+0x30/0x60", "m")]
+    death = Death(kind="BUG", oops=Oops({"NIP": "0x1000af48"}, calls))
+    found = culprit.of_log(death)
     assert (found.function, found.module, found.offset) == ("driver_write", "m", "0x30")
+    for kind in ("out of memory", "system reset"):
+        assert culprit.of_log(replace(death, kind=kind)) == Culprit()
+
+
+def test_of_faults_one_within_the_report_of_another_the_outermost_began_it() -> None:
+    inner = ["driver_notified", "notify_die", "die", "bad_page_fault", "data_access_common_virt"]
+    names = [*inner, "driver_irq", "irq_work_run", "decrementer_common_virt", "idle_loop"]
+    dump = Named(*names)
+    frames = dump.frames(*names, fault=4)
+    frames[7] = replace(frames[7], interrupt=pt_regs.of(()))
+    found = culprit.of_stack(dump, frames, "NULL dereference")
+    assert found.function == "driver_irq"
+    assert found.regs is frames[4].interrupt
+
+
+def test_a_fault_that_the_kernel_handles_is_none() -> None:
+    """The kernel copies from a process, whose page has to be read from a file."""
+    names = [*DYING, "fs_read", "handle_mm_fault", "do_page_fault", "data_access_common_virt",
+             "copy_from_user", *ENTRY]  # fmt: skip
+    dump = Named(*names)
+    found = culprit.of_stack(dump, dump.frames(*names, fault=7), "panic")
+    assert (found.function, found.regs) == ("fs_read", None)
+
+
+def test_who_was_interrupted_by_a_watchdog() -> None:
+    names = [*DYING, "watchdog_timer_fn", "decrementer_common_virt", "driver_spin", *ENTRY]
+    dump = Named(*names)
+    frames = dump.frames(*names, fault=5)
+    for kind in ("soft lockup", "hard lockup", "RCU stall"):
+        assert culprit.of_stack(dump, frames, kind).function == "driver_spin"
+
+
+def test_a_modules_function_is_never_machinery() -> None:
+    """A driver may call its own so."""
+    calls = [("machine_check_driver+0x1/0x2", "driver")]
+    found = culprit.of_log(Death(kind="machine check", oops=Oops({}, calls)))
+    assert found.function == "machine_check_driver"
+
+
+def test_what_the_log_knows_better() -> None:
+    names = [*DYING, "watchdog_timer_fn", "decrementer_common_virt", "idle_loop", *ENTRY]
+    dump = Named(*names)
+    frames = dump.frames(*names, fault=5)
+    oops = Oops({"NIP": "driver_spin+0x4/0x8"}, [])
+    assert (
+        culprit.find(dump, frames, Death(kind="hard lockup", oops=oops)).function == "driver_spin"
+    )
+    assert culprit.find(dump, frames, Death(kind="hard lockup")).function == "idle_loop"
 
 
 @pytest.mark.parametrize(

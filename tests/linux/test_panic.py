@@ -115,7 +115,7 @@ def test_the_oops_is_read() -> None:
     assert death.oops.fields == {
         "NIP": "driver_write+0x30/0x60", "module": "driver", "trap": "0300",
         "MSR": "800000000280b033", "DAR": "0000000000000020", "DSISR": "42000000", "comm": "sh",
-        "taint": "G           O",
+        "taint": "G           O", "cpu": "1", "pid": "77",
     }  # fmt: skip
     assert death.oops.calls == [
         ("param_attr_store+0xa0", None),

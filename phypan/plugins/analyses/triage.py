@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from phypan import Analysis, Cpu, Dump, Hole, PhypanError, Problem, hookimpl
+from phypan import Analysis, Cpu, Dump, Hole, PhypanError, Problem, analyses, hookimpl
 
 if TYPE_CHECKING:
+    from phypan.formats.printk import Record
     from phypan.linux.culprit import Culprit
     from phypan.linux.panic import Death
     from phypan.linux.stack import Frame
@@ -32,30 +33,46 @@ def triage(dump: Dump) -> Iterator[TriageRow]:
 
     death = _death(dump)
     frames = _frames(dump, death)
-    culprit = _culprit(dump, death, frames)
-    yield TriageRow("class", death.kind or "unknown", "kernel log" if death.kind else "nothing")
+    culprit = suspects.find(dump, frames, death)
+    yield TriageRow("class", death.kind or "unknown", _source(death))
     yield TriageRow("message", death.message or "none", "kernel log")
     yield TriageRow("signature", suspects.signature(death, culprit), "class, function, module")
-    yield from _suspect(culprit)
-    yield from _fault(death, frames)
-    for section in (_hung, _memory, _taint):
+    yield from _suspect(death, culprit)
+    for section in (_task, _first, _largest, _fault, _hung, _memory, _taint):
         try:
-            yield from section(dump)
+            yield from section(dump, death, culprit)
         except walk.faults() as error:
             where = f"triage, {section.__name__.strip('_')}"
             dump.problems.append(Problem(walk.reason(error), where, "it is left out"))
     yield from _hardware(death)
-    yield from _missing(dump)
+    yield from _missing(dump, death)
+
+
+_BY_TRAP = {0x100: "system reset", 0x200: "machine check"}
 
 
 def _death(dump: Dump) -> Death:
-    from phypan.linux import log, panic
+    """What the log tells; a kernel that was stopped from outside may have printed nothing."""
+    from phypan.linux import log, oom, panic, walk
 
     try:
-        return panic.read(log.records(dump))
+        death = panic.read(log.records(dump))
     except PhypanError as error:
         dump.problems.append(Problem(error.what, "kernel log", "the class is not known"))
-        return panic.read(())
+        death = panic.read(())
+    cpu = dump.crashing_cpu
+    if death.kind is None and cpu is not None and cpu.kernel is not None:
+        death.kind = _BY_TRAP.get(cpu.kernel["trap"] & ~0xF)
+    if death.kind == "out of memory" and death.hog is None and dump.types:
+        death.hog = walk.attempt(dump.problems, lambda: oom.of_tasks(dump), "processes", None)
+    return death
+
+
+def _source(death: Death) -> str:
+    """Where the class is from."""
+    if death.kind is None:
+        return "nothing"
+    return "kernel log" if death.first is not None else "registers of the crashing CPU"
 
 
 def _frames(dump: Dump, death: Death) -> list[Frame]:
@@ -88,25 +105,13 @@ def _panicking(dump: Dump) -> Cpu | None:
     return None
 
 
-def _culprit(dump: Dump, death: Death, frames: list[Frame]) -> Culprit:
-    """By the stack; where that has no name, by what the kernel printed."""
-    from phypan.linux import culprit
-
-    found = culprit.of_stack(dump, frames, death.kind)
-    oops = death.oops
-    named = found.function is not None and (found.module or not oops or "module" not in oops.fields)
-    if oops is None or named:
-        return found
-    calls = list(oops.calls)
-    if "NIP" in oops.fields:
-        calls.insert(0, (oops.fields["NIP"], oops.fields.get("module")))
-    printed = culprit.of_calls(calls, death.kind)
-    return printed if printed.function else found
-
-
-def _suspect(culprit: Culprit) -> Iterator[TriageRow]:
+def _suspect(death: Death, culprit: Culprit) -> Iterator[TriageRow]:
     if culprit.function is None:
-        yield TriageRow("function", "unknown", "no stack names one")
+        why = {
+            "out of memory": "none: memory ran out, whoever asked for more",
+            "system reset": "none: it was stopped from outside",
+        }.get(death.kind or "", "unknown")
+        yield TriageRow("function", why, "no stack names one")
         return
     offset = f"+{culprit.offset}" if culprit.offset else ""
     yield TriageRow("function", f"{culprit.function}{offset}", "stack")
@@ -114,45 +119,76 @@ def _suspect(culprit: Culprit) -> Iterator[TriageRow]:
     yield TriageRow("called from", " < ".join(culprit.chain[1:6]) or "unknown", "stack")
 
 
-def _fault(death: Death, frames: list[Frame]) -> Iterator[TriageRow]:
-    """The first message of the trouble; the registers of the fault, decoded."""
-    from phypan.formats import registers
+def _task(dump: Dump, death: Death, culprit: Culprit) -> Iterator[TriageRow]:
+    """Which task it was: the first that was blocked, the one that was printed, or the crashed."""
+    from phypan.linux import tasks
 
+    fields = death.oops.fields if death.oops else {}
+    if dump.types and death.kind == "hung task" and death.blocked is not None:
+        task = tasks.find(dump, death.blocked)
+        yield TriageRow("task", f"{task.comm} ({task.pid}), blocked", "kernel log")
+    elif "comm" in fields and "pid" in fields:
+        cpu = f" on CPU {fields['cpu']}" if "cpu" in fields else ""
+        yield TriageRow("task", f"{fields['comm']} ({fields['pid']}){cpu}", "kernel log")
+    elif dump.types:
+        task = tasks.crashed(dump)
+        yield TriageRow("task", f"{task.comm} ({task.pid}) on CPU {task.cpu}", "tasks")
+
+
+def _first(dump: Dump, death: Death, culprit: Culprit) -> Iterator[TriageRow]:
+    """The message that it began with."""
     if death.first is not None:
-        time = "" if death.first.time is None else f"{death.first.time / 1e9:.6f} s after boot"
-        yield TriageRow("first fault", death.first.text.split("\n")[0], time)
-    regs = next((f.interrupt for f in reversed(frames) if f.interrupt and not f.in_user_mode), None)
-    if regs is None:
-        return
-    trap, source = regs["trap"], "registers on the stack"
-    cause = ", ".join(registers.cause(trap, regs["dsisr"], regs["msr"]))
-    yield TriageRow("interrupt", registers.trap(trap) + (f": {cause}" if cause else ""), source)
-    yield TriageRow("MSR", f"{regs['msr']:016x} {registers.msr(regs['msr'])}", source)
-    if trap & ~0xF in (0x300, 0x380):
-        yield TriageRow("DAR", f"{regs['dar']:016x}", source)
-        yield TriageRow("DSISR", f"{regs['dsisr']:08x}", source)
+        yield TriageRow("first fault", death.first.text.split("\n")[0], _when(death.first))
+    if death.oopses > 1:
+        finding = f"{death.oopses} oopses: it faulted again, perhaps while it told of the first"
+        yield TriageRow("more faults", finding, "kernel log")
 
 
-def _hung(dump: Dump) -> Iterator[TriageRow]:
-    """Tasks that sleep without being interruptible."""
-    from phypan.linux import culprit, stack, tasks, walk
+def _largest(dump: Dump, death: Death, culprit: Culprit) -> Iterator[TriageRow]:
+    hog = death.hog
+    if hog is not None and death.kind == "out of memory":
+        size = hog.resident * dump.page_size / (1 << 20)
+        finding = f"{hog.comm} ({hog.pid}): {size:.0f} MiB resident"
+        yield TriageRow("largest process", finding, "kernel log or tasks")
 
+
+def _fault(dump: Dump, death: Death, culprit: Culprit) -> Iterator[TriageRow]:
+    """The registers of the fault, decoded."""
+    from phypan.linux import fault
+
+    found = fault.of(dump, culprit, death)
+    for item, finding in fault.describe(dump, found) if found else ():
+        yield TriageRow(item, finding, found.source if found else "")
+
+
+def _hung(dump: Dump, death: Death, culprit: Culprit) -> Iterator[TriageRow]:
+    """Tasks that the kernel found blocked, and those that sleep without being interruptible."""
+    from phypan.linux import culprit as suspects
+    from phypan.linux import stack, tasks, walk
+
+    told = [event.record for event in death.events if "blocked for more" in event.record.text]
+    for record in told[:_MOST]:
+        yield TriageRow("hung task", record.text.split("\n")[0], _when(record))
     if not dump.types:
         return
     waiting = [task for task in tasks.each(dump) if task.state == "UN"]
     for task in waiting[:_MOST]:
         try:
-            found = culprit.of_stack(dump, stack.unwind(dump, task.task), None)
+            found = suspects.of_stack(dump, stack.unwind(dump, task.task), None)
         except walk.faults():
-            found = culprit.Culprit()
+            found = suspects.Culprit()
         where = f"waits in {found.function}" if found.function else "waits"
         yield TriageRow("uninterruptible", f"{task.comm} ({task.pid}) {where}", "tasks")
     if len(waiting) > _MOST:
         yield TriageRow("uninterruptible", f"{len(waiting) - _MOST} more", "tasks")
 
 
-def _memory(dump: Dump) -> Iterator[TriageRow]:
-    """Free memory as a share of all."""
+def _memory(dump: Dump, death: Death, culprit: Culprit) -> Iterator[TriageRow]:
+    """Free memory as a share of all; how often it ran out before."""
+    told = [event.record for event in death.events if event.kind == "out of memory"]
+    if told:
+        finding = f"it ran out: {told[0].text.split(chr(10))[0]}"
+        yield TriageRow("memory", finding, _when(told[0]))
     if not dump.types:
         return
     from drgn.helpers.linux.mm import totalram_pages
@@ -160,67 +196,66 @@ def _memory(dump: Dump) -> Iterator[TriageRow]:
 
     total, free = int(totalram_pages(dump.program)), int(nr_free_pages(dump.program))
     share = 100 * free / total if total else 0.0
-    state = "pressure" if share < 2 else "no pressure"
+    state = "pressure" if share < 2 or death.kind == "out of memory" else "no pressure"
     size = free * dump.page_size / (1 << 20)
     yield TriageRow("memory", f"{state}: {share:.1f} % free, {size:.0f} MiB", "counters")
 
 
-_TAINTS = {
-    "P": "proprietary module",
-    "F": "module forced to load",
-    "S": "out of specification",
-    "R": "module forced to unload",
-    "M": "machine check",
-    "B": "bad page",
-    "U": "by user space",
-    "D": "died before (oops or BUG)",
-    "A": "ACPI table replaced",
-    "W": "warned before",
-    "C": "staging driver",
-    "I": "firmware workaround",
-    "O": "module from out of tree",
-    "E": "unsigned module",
-    "L": "soft lockup before",
-    "K": "live patched",
-    "X": "by the distribution",
-    "T": "structures randomised",
-    "N": "test module",
-}
+def _taint(dump: Dump, death: Death, culprit: Culprit) -> Iterator[TriageRow]:
+    from phypan.linux import taint
 
+    fields = death.oops.fields if death.oops else {}
+    if dump.types:
+        from drgn.helpers.linux.panic import tainted
 
-def _taint(dump: Dump) -> Iterator[TriageRow]:
-    if not dump.types:
+        letters, source = tainted(dump.program), "tainted_mask"
+    elif "taint" in fields:
+        letters, source = fields["taint"], "kernel log"
+    else:
         return
-    from drgn.helpers.linux.panic import tainted
-
-    letters = tainted(dump.program).replace(" ", "").replace("G", "")
-    reasons = ", ".join(_TAINTS.get(letter, letter) for letter in letters)
-    yield TriageRow("taint", f"{letters}: {reasons}" if letters else "no", "tainted_mask")
+    letters = letters.replace(" ", "").replace("G", "")
+    reasons = ", ".join(taint.REASONS.get(letter, letter) for letter in letters)
+    yield TriageRow("taint", f"{letters}: {reasons}" if letters else "no", source)
 
 
 def _hardware(death: Death) -> Iterator[TriageRow]:
     for event in death.hardware[:_MOST]:
-        time = event.record.time
-        when = "" if time is None else f"{time / 1e9:.6f} s after boot"
-        yield TriageRow(event.kind, event.record.text.split("\n")[0], when)
+        yield TriageRow(event.kind, event.record.text.split("\n")[0], _when(event.record))
     if len(death.hardware) > _MOST:
         yield TriageRow("hardware", f"{len(death.hardware) - _MOST} more events", "kernel log")
 
 
-def _missing(dump: Dump) -> Iterator[TriageRow]:
+def _when(record: Record) -> str:
+    return "" if record.time is None else f"{record.time / 1e9:.6f} s after boot"
+
+
+def _missing(dump: Dump, death: Death) -> Iterator[TriageRow]:
     """What the dump does not have, and what that costs."""
+    if dump.vmcoreinfo is None:
+        yield TriageRow("missing", "VMCOREINFO", "release, layouts, where the log is")
     if not dump.types:
-        hint = "tasks, memory, locks; -s VMLINUX gives them"
-        yield TriageRow("missing", "types: the kernel has no BTF", hint)
+        what = "types: the kernel has no BTF; -s VMLINUX gives them"
+        yield TriageRow("missing", what, f"analyses: {_lost('types')}")
     if not dump.symbols:
-        yield TriageRow("missing", "symbols: no kallsyms", "names of functions; -s VMLINUX")
+        what = "symbols: no kallsyms; -s VMLINUX gives them"
+        yield TriageRow("missing", what, f"names of functions; analyses: {_lost('symbols')}")
+    if dump.dump_level:
+        what = f"pages: those of dump level {dump.dump_level} were left out"
+        yield TriageRow("missing", what, "`phypan explain` says so of a page")
     lost = [hole for hole in dump.memory.holes() if hole.state.value == "damaged"]
     if lost:
         size = sum(hole.size for hole in lost)
         yield TriageRow("missing", f"{size:#x} bytes of memory: {lost[0].why}", _place(lost[0]))
     silent = [str(cpu.number) for cpu in dump.cpus if cpu.firmware is None and cpu.kernel is None]
-    if silent:
-        yield TriageRow("missing", f"registers of CPU {', '.join(silent)}", "their stacks")
+    if silent or not dump.cpus:
+        which = f"CPU {', '.join(silent)}" if silent else "all CPUs"
+        yield TriageRow("missing", f"registers of {which}", "their stacks")
+
+
+def _lost(need: str) -> str:
+    """The analyses that cannot be run without it."""
+    found = analyses().values()
+    return ", ".join(analysis.name for analysis in found if need in analysis.needs) or "none"
 
 
 def _place(hole: Hole) -> str:
