@@ -172,17 +172,21 @@ def dmesg(case: Case) -> str:
 
 
 def _as_makedumpfile(line: str) -> str:
-    """Without time and caller, as for crash; bytes that are no ASCII by their numbers."""
+    """Without time and caller, as for crash; what cannot be printed by the numbers of its bytes."""
     line = re.sub(
         r"^(?:\[ *\d+\.\d{6}\](?: \[ *[TC]\d+\](?= |$))? ?| {26}| {15})", "", line.rstrip()
     )
-    return "".join(c if c.isascii() else "".join(f"\\x{b:02x}" for b in c.encode()) for c in line)
+    return "".join(c if _printable(c) else "".join(f"\\x{b:02x}" for b in c.encode()) for c in line)
+
+
+def _printable(character: str) -> bool:
+    return character.isascii() and (character.isprintable() or character.isspace())
 
 
 def _as_crash(line: str) -> str:
-    """Without the time, which it prints once for several lines; a dot for what is no ASCII."""
+    """Without the time, printed once for several lines; dots for what cannot be printed."""
     line = re.sub(r"^(?:\[ *\d+\.\d{6}\] ?| {15})", "", line.rstrip())
-    return "".join(c if c.isascii() else "." * len(c.encode()) for c in line)
+    return "".join(c if _printable(c) else "." * len(c.encode()) for c in line)
 
 
 def _log_of_crash(case: Case) -> str:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import kernels
 from cells import Cell
 from workshop import ROOT, Workshop
 
 import phypan
+from phypan.platform.qemu import crashes
 
 GUEST = ROOT / "phypan" / "platform" / "qemu"
 _GUEST_FILES = (
-    *(GUEST / name for name in ("guest/init", "crashes.py", "machine.py", "cpus.py")),
+    *(GUEST / name for name in ("guest/init", "machine.py", "cpus.py")),
     *kernels.MODULE_FILES,
 )
 KEY = "cell.json"
@@ -49,6 +52,7 @@ def get(shop: Workshop, cell: Cell, report: Callable[[str], None] | None = None)
     fresh.parent.mkdir(parents=True, exist_ok=True)
     order = (kernel / "modules" / "order").read_text().split()
     modules = [kernel / "modules" / name for name in order]
+    began = cpu_seconds()
     phypan.simulate(
         fresh,
         guest="qemu",
@@ -64,14 +68,31 @@ def get(shop: Workshop, cell: Cell, report: Callable[[str], None] | None = None)
         report=report,
     )
     debug = vmlinux(shop, cell)
-    told = {"cell": vars(cell), "key": key, "vmlinux.debug": str(debug) if debug else None}
+    told = {
+        "cell": vars(cell),
+        "key": key,
+        "vmlinux.debug": str(debug) if debug else None,
+        "cpu seconds": round(cpu_seconds() - began, 1),
+    }
     (fresh / KEY).write_text(json.dumps(told, indent=1))
     shutil.rmtree(directory, ignore_errors=True)
     fresh.rename(directory)
     return directory
 
 
-def _made(directory: Path) -> dict[str, str]:
+def seconds(directory: Path) -> tuple[float, float]:
+    """What a dump took to be made: seconds, and seconds of CPUs."""
+    meta = json.loads((directory / "meta.json").read_text())
+    return float(meta["seconds"]["altogether"]), float(_made(directory).get("cpu seconds", 0))
+
+
+def cpu_seconds() -> float:
+    """What this process and those that it has waited for have taken so far."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def _made(directory: Path) -> dict[str, Any]:
     try:
         return dict(json.loads((directory / KEY).read_text()))
     except (OSError, ValueError):
@@ -80,7 +101,8 @@ def _made(directory: Path) -> dict[str, str]:
 
 def _key(shop: Workshop, cell: Cell) -> str:
     """Changes when what the guest is made of does."""
-    digest = hashlib.sha256(repr(cell).encode())
+    kind = crashes.named(cell.crash)
+    digest = hashlib.sha256(repr((cell, kind.script, kind.options)).encode())
     for name in (cell.kernel, f"{cell.kernel}-module", cell.busybox, cell.qemu):
         digest.update(json.dumps(shop.known(name), sort_keys=True).encode())
     for file in _GUEST_FILES:

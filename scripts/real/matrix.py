@@ -38,25 +38,22 @@ def run(cell: Cell, cached: bool = False) -> Result:
     if cell.reason:
         result.outcomes["dump"] = ("-", cell.reason)
         return result
-    began = time.monotonic()
     if cached and not (dumps.path(shop, cell) / dumps.KEY).exists():
         result.outcomes["dump"] = (support.NOT_RUN, "not run: its dump was not made yet")
         return result
     try:
         directory = dumps.path(shop, cell) if cached else dumps.get(shop, cell)
-        result.outcomes["dump"] = ("ok", "")
+        result.outcomes["dump"], result.made = ("ok", ""), dumps.seconds(directory)
     except (phypan.PhypanError, ArchiveError) as error:
         result.outcomes["dump"] = ("failed", str(error))
         return result
-    finally:
-        result.made = time.monotonic() - began
-    began = time.monotonic()
+    began, cpu_began = time.monotonic(), dumps.cpu_seconds()
     with tempfile.TemporaryDirectory(dir=shop.folder) as scratch:
         case = Case(cell, directory, dumps.vmlinux(shop, cell), shop, Path(scratch))
         for name, how, words in checks.run(case):
             result.outcomes[name] = (how, words)
         case.close()
-    result.checked = time.monotonic() - began
+    result.checked = time.monotonic() - began, dumps.cpu_seconds() - cpu_began
     return result
 
 
@@ -96,7 +93,9 @@ def _tell(result: Result, done: int, total: int) -> None:
     if support.NOT_RUN in how:
         return
     counts = f"{how.count('ok')} ok, {how.count('failed')} failed, {how.count('-')} not applicable"
-    times = f"{result.made:.0f} s + {result.checked:.0f} s"
+    (made, made_cpu), (checked, checked_cpu) = result.made, result.checked
+    times = f"made in {made:.0f} s ({made_cpu:.0f} of CPUs), checked in {checked:.0f} s"
+    times += f" ({checked_cpu:.0f})"
     print(f"[{done}/{total}] {result.cell.name}: {counts}; {times}", flush=True)
     for name, why in result.failures.items():
         print(f"    {name}: {why}", flush=True)

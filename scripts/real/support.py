@@ -19,12 +19,17 @@ _BY = {"qemu": "QEMU (fadump)", "model": "phypan's model", "plain": "nobody (dum
 
 @dataclass
 class Result:
-    """What became of a cell: of each check "ok", "failed" or "-", and words about it."""
+    """What became of a cell.
+
+    outcomes  of each check "ok", "failed" or "-", and words about it
+    made      what its dump took: seconds, and seconds of CPUs
+    checked   what the checks took
+    """
 
     cell: Cell
     outcomes: dict[str, tuple[str, str]] = field(default_factory=dict)
-    made: float = 0.0  # seconds
-    checked: float = 0.0
+    made: tuple[float, float] = (0.0, 0.0)
+    checked: tuple[float, float] = (0.0, 0.0)
 
     @property
     def failures(self) -> dict[str, str]:
@@ -36,15 +41,17 @@ def save(shop: Workshop, result: Result) -> None:
     """Keep what became of a cell, for the page that is written when others are run."""
     path = shop.folder / "results" / f"{result.cell.name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result.outcomes, indent=1))
+    kept = {"outcomes": result.outcomes, "made": result.made, "checked": result.checked}
+    path.write_text(json.dumps(kept, indent=1))
 
 
 def last(shop: Workshop, cell: Cell) -> Result:
     """What became of a cell when it was run last."""
     try:
         kept = json.loads((shop.folder / "results" / f"{cell.name}.json").read_text())
-        return Result(cell, {name: (how, why) for name, (how, why) in kept.items()})
-    except (OSError, ValueError):
+        outcomes = {name: (how, why) for name, (how, why) in kept["outcomes"].items()}
+        return Result(cell, outcomes, tuple(kept["made"]), tuple(kept["checked"]))
+    except (OSError, ValueError, KeyError):
         return Result(cell, {"dump": (NOT_RUN, "not run yet")})
 
 
@@ -86,12 +93,20 @@ def _counts(results: Sequence[Result]) -> list[str]:
         f"{checked.count('failed')} failed, {checked.count('-')} do not apply. "
         f"{dumps.count(NOT_RUN)} cells were not run, {dumps.count('failed')} gave no dump, "
         f"{dumps.count('-')} cannot be.",
+        "",
+        f"The dumps took {_minutes(r.made for r in results)} to make and "
+        f"{_minutes(r.checked for r in results)} to check; several were at it at once.",
     ]
+
+
+def _minutes(pairs: Iterable[tuple[float, float]]) -> str:
+    wall, cpu = (sum(column) / 60 for column in zip(*pairs, strict=True))
+    return f"{wall:.0f} minutes ({cpu:.0f} of a CPU)"
 
 
 def _kernels(shop: Workshop) -> list[str]:
     """The kernels and programs, with their versions."""
-    lines = ["", "## Kernels", "", "| name | release | from |", "|---|---|---|"]
+    lines = ["", "## Kernels", "", "| name | release | from | made in |", "|---|---|---|---|"]
     for kernel in (*kernels.BUILT, *kernels.DEBIANS):
         known = shop.known(kernel.name)
         if isinstance(kernel, kernels.Built):
@@ -99,7 +114,8 @@ def _kernels(shop: Workshop) -> list[str]:
             source = f"Debian's source {version}, built with CONFIG_FA_DUMP"
         else:
             source = f"Debian {kernel.suite}, {kernel.package} {known.get('package', '?')}"
-        lines.append(f"| {kernel.name} | {known.get('release', 'not there')} | {source} |")
+        release, seconds = known.get("release", "not there"), known.get("seconds", "?")
+        lines.append(f"| {kernel.name} | {release} | {source} | {seconds} s |")
     new, old = (shop.known(name).get("version", "?") for name in ("qemu", "qemu-old"))
     lines += ["", f"{new}; where it says that QEMU is too old, {old}."]
     return [*lines, "All guests are emulated (TCG) pseries machines."]
@@ -116,7 +132,7 @@ def _checks() -> list[str]:
 def _cells(results: Sequence[Result]) -> list[str]:
     """The table; whatever is not ok has a number, and its reason stands below."""
     names = list(checks.CHECKS)
-    head = ["kernel", "MMU", "CPU", "CPUs", "crash", "memory preserved by", *names]
+    head = ["kernel", "MMU", "CPU", "CPUs", "crash", "memory preserved by", "seconds", *names]
     lines = ["", "## Cells", "", _row(head), _row("---" for _ in head)]
     reasons: dict[str, int] = {}
     for result in results:
@@ -130,8 +146,10 @@ def _cells(results: Sequence[Result]) -> list[str]:
         cpu = cell.cpu or {"hash": "POWER8", "radix": "POWER10"}[cell.mmu]
         by = _BY[cell.how] + (", QEMU being too old" if cell.qemu != "qemu" else "")
         told = [cell.kernel, cell.mmu, cpu, str(cell.cpus), cell.crash, by]
+        told.append(f"{result.made[0]:.0f} + {result.checked[0]:.0f}")
         lines.append(_row([*told, *marks]))
-    lines += ["", "n/a, not run, FAILED: for the reason of this number.", ""]
+    lines += ["", "Seconds: to make the dump, and to check it."]
+    lines += ["n/a, not run, FAILED: for the reason of this number.", ""]
     return [*lines, *(f"{number}. {why}" for why, number in reasons.items())]
 
 
