@@ -19,8 +19,9 @@ class Truth:
     @cached_property
     def first_boot(self) -> str:
         """Up to where the firmware starts again."""
-        end = self.console.find("\nSLOF", self.console.index("about to crash"))
-        return self.console[: end if end > 0 else len(self.console)]
+        begins = re.compile(r"\n(?:SLOF|\[    0\.000000\] )")  # other firmware prints nothing
+        second = begins.search(self.console, self.console.index("about to crash"))
+        return self.console[: second.start() if second else None]
 
     @cached_property
     def log(self) -> list[str]:

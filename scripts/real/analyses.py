@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from case import Case, NotApplicable, same_processes
@@ -210,12 +211,37 @@ def dmesg_of_makedumpfile(case: Case) -> str:
 _CALL = re.compile(
     r"\[([0-9a-f]{16})\] \[([0-9a-f]{16})\] \.?([\w.]+)\+0x[0-9a-f]+/0x[0-9a-f]+(.*)"
 )
+_FEW = 3
+_Call = tuple[int | None, int]  # GPR1, address
 _ENDS = ("panic", "vpanic", "die", "dump_stack", "dump_stack_lvl", "show_stack")
 
 
-def _printed_calls(case: Case) -> list[tuple[int, int, str]]:
+def bt(case: Case) -> str:
+    """`phypan bt` shows the stack that the kernel printed as it died, and that crash shows."""
+    rows = _rows(case, "bt")
+    ours = [(row.sp, row.pc) for row in rows]
+    # Of a function that was interrupted crash may show where its link register leads.
+    ours += [(outer.sp, row.lr) for row, outer in pairwise(rows) if row.interrupt]
+    witnesses, silent = [], []
+    for name, calls in (("the kernel", _calls_printed), ("crash", _calls_of_crash)):
+        try:
+            theirs = calls(case, ours)
+        except NotApplicable as reason:
+            silent.append(str(reason))
+            continue
+        lost = [f"{call[2]} at {call[1]:#x}" for call in theirs if call[:2] not in ours]
+        assert not lost, f"{name} shows {', '.join(lost)}, not in it"
+        assert len(theirs) >= _FEW, f"{name} shows {len(theirs)} calls"
+        witnesses.append(name)
+    if not witnesses:
+        raise NotApplicable("; ".join(silent))
+    return f"{len(rows)} frames as {', '.join(witnesses)}"
+
+
+def _calls_printed(case: Case, _: list[_Call]) -> list[tuple[int, int, str]]:
     """(GPR1, address, function) of the last call trace on the console, from panic() outwards."""
-    traces = re.split(r"Call Trace:", case.first_boot)[1:]
+    said = case.first_boot[case.first_boot.index("PHYPAN: about to crash") :]
+    traces = said.split("Call Trace:")[1:]
     if not traces:
         raise NotApplicable("the kernel printed no call trace")
     found = [call.groups() for call in map(_CALL.search, traces[-1].split("\n")) if call]
@@ -223,37 +249,23 @@ def _printed_calls(case: Case) -> list[tuple[int, int, str]]:
         (int(sp, 16), int(pc, 16), name) for sp, pc, name, rest in found if "unrel" not in rest
     ]
     last = max((n for n, call in enumerate(calls) if call[2] in _ENDS), default=-1)
-    return calls[last + 1 :]
+    return [call for call in calls[last + 1 :] if call[1] >= _KERNEL]
 
 
-def bt(case: Case) -> str:
-    """`phypan bt` shows the stack that the kernel printed as it died, and that crash shows."""
-    rows = _rows(case, "bt")
-    ours = [(row.sp, row.pc) for row in rows]
-    printed = [call for call in _printed_calls(case) if call[1] >= _KERNEL]
-    lost = [name for sp, pc, name in printed if (sp, pc) not in ours]
-    assert not lost, f"the kernel printed {' '.join(lost)}, which are not in it"
-    assert len(printed) >= 3, f"the kernel printed {len(printed)} calls"
-    witnesses = ["the kernel"]
-    try:
-        if case.dump.crash_info is None:
-            # Others are offline after a panic, and crash gives each online CPU the next note.
-            raise NotApplicable("the kernel, which has no fadump, did not say who was online")
-        frames = re.findall(
-            r"^ *#\d+ \[([0-9a-f]{16})\] \S+ at ([0-9a-f]{16})", case.crash_says("bt"), re.MULTILINE
-        )
-        theirs = [(int(sp, 16), int(pc, 16)) for sp, pc in frames]
-        # crash takes the link register for the place of the innermost frame, and after an oops it
-        # begins in what handled that.
-        first = max(theirs[0][0], ours[0][0] or 0) if theirs else 0
-        theirs = [frame for frame in theirs if frame[0] > first]
-        lost = [f"{pc:#x}" for sp, pc in theirs if (sp, pc) not in ours]
-        assert len(theirs) >= 3, "crash shows no stack"
-        assert not lost, f"crash shows {' '.join(lost)}, which are not in it"
-        witnesses.append("crash")
-    except NotApplicable:
-        pass
-    return f"{len(rows)} frames as {', '.join(witnesses)}"
+def _calls_of_crash(case: Case, ours: list[_Call]) -> list[tuple[int, int, str]]:
+    """The same of crash's bt."""
+    if case.dump.crash_info is None:
+        # Others are offline after a panic, and crash gives each online CPU the next note.
+        raise NotApplicable("the kernel, which has no fadump, did not say who was online")
+    if len(ours) < _FEW:
+        raise NotApplicable("the CPU was not in the kernel")
+    row = r"^ *#\d+ \[([0-9a-f]{16})\] (\S+) at ([0-9a-f]{16})(?!.*unreliable)"
+    frames = re.findall(row, case.crash_says("bt"), re.MULTILINE)
+    calls = [(int(sp, 16), int(pc, 16), name) for sp, name, pc in frames]
+    # crash takes the link register for the place of the innermost frame, and after an oops it
+    # begins in what handled that.
+    first = max(calls[0][0], ours[0][0] or 0) if calls else 0
+    return [call for call in calls if call[0] > first]
 
 
 def modules(case: Case) -> str:

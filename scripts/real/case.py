@@ -58,8 +58,9 @@ class Case:
     @property
     def first_boot(self) -> str:
         """What the guest printed until it was dead."""
-        end = self.console.find("\nSLOF", self.console.index("PHYPAN: about to crash"))
-        return self.console[: end if end > 0 else None]
+        begins = re.compile(r"\n(?:SLOF|\[    0\.000000\] )")
+        second = begins.search(self.console, self.console.index("PHYPAN: about to crash"))
+        return self.console[: second.start() if second else None]
 
     @functools.cached_property
     def truth(self) -> dict[str, str]:

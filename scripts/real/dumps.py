@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -64,7 +65,7 @@ def get(shop: Workshop, cell: Cell, report: Callable[[str], None] | None = None)
         cpus=cell.cpus,
         crash=cell.crash,
         mode=cell.mode,
-        qemu=str(qemu / "qemu-system-ppc64"),
+        qemu=f"{shlex.quote(str(qemu / 'qemu-system-ppc64'))} {cell.options}",
         report=report,
     )
     debug = vmlinux(shop, cell)
@@ -102,7 +103,7 @@ def _made(directory: Path) -> dict[str, Any]:
 def _key(shop: Workshop, cell: Cell) -> str:
     """Changes when what the guest is made of does."""
     kind = crashes.named(cell.crash)
-    digest = hashlib.sha256(repr((cell, kind.script, kind.options)).encode())
+    digest = hashlib.sha256(repr((cell, cell.options, kind.script, kind.options)).encode())
     for name in (cell.kernel, f"{cell.kernel}-module", cell.busybox, cell.qemu):
         digest.update(json.dumps(shop.known(name), sort_keys=True).encode())
     for file in _GUEST_FILES:

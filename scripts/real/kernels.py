@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import cells
 import debian
 from debian import ArchiveError, command
 from workshop import ROOT, Piece, Workshop
@@ -56,11 +57,11 @@ class Built:
         programs = (*_BUILD, f"{self.cross}gcc")
         yield Piece(
             self.name, f"kernel from {what}", self.make, (self.source,), (CONFIG,), programs,
-            ("libelf-dev", "libssl-dev"),
+            ("libelf-dev", "libssl-dev"), self.name not in cells.ON_DEMAND,
         )  # fmt: skip
         yield Piece(
             f"{self.name}-module", f"phypan_crash for {self.name}", self.make_module,
-            (self.name,), MODULE_FILES, programs,
+            (self.name,), MODULE_FILES, programs, default=self.name not in cells.ON_DEMAND,
         )  # fmt: skip
 
     def _make(self, shop: Workshop, build: Path, log: str, *words: object) -> None:
@@ -292,7 +293,10 @@ class Source:
 
     def pieces(self) -> Iterator[Piece]:
         """The source."""
-        yield Piece(self.name, f"kernel source of {self.suite}", self.make, programs=("xz",))
+        yield Piece(
+            self.name, f"kernel source of {self.suite}", self.make, programs=("xz",),
+            default=False,  # those that are built from it ask for it
+        )  # fmt: skip
 
     def make(self, shop: Workshop, folder: Path) -> dict[str, str]:
         """Unpack it into `tree`."""

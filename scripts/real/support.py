@@ -32,6 +32,11 @@ class Result:
     checked: tuple[float, float] = (0.0, 0.0)
 
     @property
+    def run(self) -> bool:
+        """Whether it was run at all."""
+        return self.outcomes["dump"][0] != NOT_RUN
+
+    @property
     def failures(self) -> dict[str, str]:
         """Why it failed, by check."""
         return {name: why for name, (how, why) in self.outcomes.items() if how == "failed"}
@@ -70,7 +75,14 @@ def text_table(results: Sequence[Result]) -> str:
 
 def write(shop: Workshop, results: Sequence[Result]) -> None:
     """docs/reference/support.md."""
-    parts = [_INTRODUCTION, *_counts(results), *_kernels(shop), *_checks(), *_cells(results), ""]
+    parts = [
+        _INTRODUCTION,
+        *_counts(results),
+        *_kernels(shop, results),
+        *_checks(),
+        *_cells(results),
+        "",
+    ]
     text = "\n".join(parts)
     PAGE.parent.mkdir(parents=True, exist_ok=True)
     PAGE.write_text(text)
@@ -104,10 +116,13 @@ def _minutes(pairs: Iterable[tuple[float, float]]) -> str:
     return f"{wall:.0f} minutes ({cpu:.0f} of a CPU)"
 
 
-def _kernels(shop: Workshop) -> list[str]:
+def _kernels(shop: Workshop, results: Sequence[Result]) -> list[str]:
     """The kernels and programs, with their versions."""
     lines = ["", "## Kernels", "", "| name | release | from | made in |", "|---|---|---|---|"]
+    shown = {result.cell.kernel for result in results}
     for kernel in (*kernels.BUILT, *kernels.DEBIANS):
+        if kernel.name not in shown:
+            continue
         known = shop.known(kernel.name)
         if isinstance(kernel, kernels.Built):
             version = shop.known(kernel.source).get("version", "?")
@@ -118,7 +133,11 @@ def _kernels(shop: Workshop) -> list[str]:
         lines.append(f"| {kernel.name} | {release} | {source} | {seconds} s |")
     new, old = (shop.known(name).get("version", "?") for name in ("qemu", "qemu-old"))
     lines += ["", f"{new}; where it says that QEMU is too old, {old}."]
-    return [*lines, "All guests are emulated (TCG) pseries machines."]
+    return [
+        *lines,
+        "All guests are emulated (TCG) pseries machines; those of sysrq boot by SLOF, the"
+        " others by QEMU's Virtual Open Firmware.",
+    ]
 
 
 def _checks() -> list[str]:

@@ -55,7 +55,7 @@ _ALL = (
     _by_module(
         "null",
         "a store to address 0x20 in a module",
-        r"Kernel NULL pointer dereference on write at 0x0*20\b",
+        r"Kernel NULL pointer dereference on write at 0x0*20",
     ),
     _by_module("bug", "BUG() in a module", r"kernel BUG at .*phypan_crash\.c"),
     _by_module(
