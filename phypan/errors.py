@@ -101,7 +101,15 @@ class PluginError(PhypanError):
 
 
 class GuestError(PhypanError):
-    """A guest under QEMU that hung, died too early, or did not do what it was started for."""
+    """A guest under QEMU that hung, died too early, or did not do what it was started for.
+
+    `what` may have several lines: what the guest's console and QEMU said last.
+    """
+
+    def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
+        super().__init__(what, where=where, hint=hint)
+        whole = f"{where}: {what}" if where else what
+        self.args = ("\n".join(map(printable, whole.split("\n"))),)
 
 
 class Unsupported(PhypanError):

@@ -43,9 +43,10 @@ def makedumpfile() -> str:
     """makedumpfile for ppc64el: it reads dumps of the architecture that it was built for."""
     if platform.machine() == "ppc64le":
         return program("makedumpfile")
-    path = real_dumps.CACHE.parent / "peers" / "bin" / "makedumpfile"
+    pieces = real_dumps.CACHE.parent / "real-kernels" / "pieces"
+    path = pieces / "makedumpfile" / "makedumpfile"
     if not path.exists():
-        missing(f"no {path}: .ci/makedumpfile puts it there")
+        missing(f"no {path}: scripts/real/get.py makedumpfile puts it there")
     program("qemu-ppc64le-static")
     return str(path)
 

@@ -11,6 +11,7 @@ import pytest
 
 from phypan import errors
 from phypan.errors import (
+    GuestError,
     InputError,
     NotInDump,
     OutputError,
@@ -106,3 +107,9 @@ def test_what_a_dump_says_cannot_move_the_cursor() -> None:
     error = InputError("no", where="dir/\x9b31m\udc80")
     assert str(error) == "dir/\\x9b31m\\udc80: no"
     assert error.where == "dir/\x9b31m\udc80", "as it was given"
+
+
+def test_what_a_guests_console_said_last_keeps_its_lines_and_nothing_else() -> None:
+    error = GuestError("the guest hangs\n    waiting\x1b[2J\r", where="QEMU")
+    assert str(error) == "QEMU: the guest hangs\n    waiting\\x1b[2J\\r"
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
