@@ -30,6 +30,7 @@ _BUILT_IN: Mapping[str, tuple[str, ...]] = {
     "analyses": (
         *("info", "sys", "triage", "dmesg", "ps", "bt", "modules", "cpus"),
         *("memory", "slab", "mounts", "files", "runqueue", "irq", "timers", "net", "sockets"),
+        "locks",
         *("vtop", "ptov", "maps", "hpt", "hptesave", "pages", "explain"),
         *("read", "symbol", "struct", "strings", "search"),
     ),
