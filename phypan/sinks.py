@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol, Self
 
 from phypan import descriptors
+from phypan.allocation import Ahead, Writeback
 from phypan.errors import OutputError, os_errors
 from phypan.formats import flattened
 from phypan.stores import Store
@@ -21,22 +22,12 @@ Bytes = bytes | bytearray | memoryview
 Progress = Callable[[int, int], None]  # (bytes done, bytes in all); called often, must be quick
 
 _CHUNK = 1 << 18  # bytes read at a time: what stays in the cache of a core
-_WRITEBACK = 64 << 20  # bytes after which the kernel is told to begin writing them
 _BLOCK = 1 << 16  # bytes: the smallest stretch of zeros that is not written
 _ZEROS = bytes(_BLOCK)
 
 
 def no_progress(done: int, total: int) -> None:
     """Tell nobody."""
-
-
-def start_writeback(descriptor: int) -> None:
-    """Have the kernel begin to write what it holds of a file, so that fsync finds less to do."""
-    import ctypes
-
-    with suppress(OSError, AttributeError):  # not on this system: fsync does it all
-        libc = ctypes.CDLL(None)
-        libc.sync_file_range(descriptor, *map(ctypes.c_int64, (0, 0)), ctypes.c_uint(2))
 
 
 class Output(Protocol):
@@ -104,8 +95,7 @@ class FileOutput(_Sparse):
         self.unfinished = self.path.with_name(self.path.name + ".incomplete")
         with os_errors(OutputError, self.unfinished):
             self._fd = self._open()
-        self._unwritten = 0  # bytes given to the kernel since it was last told to write
-        self._writeback = ThreadPoolExecutor(1)  # a thread: the call takes the time of a disk
+        self._ahead, self._writeback = Ahead(self._fd), Writeback(self._fd)
 
     def _check_target(self) -> None:
         where = os.fspath(self.path)
@@ -162,11 +152,15 @@ class FileOutput(_Sparse):
     def write_at(self, offset: int, data: Bytes) -> None:
         """Write all of `data`."""
         with os_errors(OutputError, self.unfinished):
-            descriptors.write_at(self._fd, data, offset)
-        self._unwritten += memoryview(data).nbytes
-        if self._unwritten >= _WRITEBACK:
-            self._writeback.submit(start_writeback, self._fd)
-            self._unwritten = 0
+            try:
+                descriptors.write_at(self._fd, data, offset)
+            except OSError as error:
+                if error.errno != errno.ENOSPC or not self._ahead.finish():
+                    raise
+                descriptors.write_at(self._fd, data, offset)
+        size = memoryview(data).nbytes
+        self._ahead.wrote(offset, size)
+        self._writeback.wrote(size)
 
     def truncate(self, size: int) -> None:
         """Set the length of the file."""
@@ -178,7 +172,8 @@ class FileOutput(_Sparse):
 
     def __exit__(self, kind: object, *exc: object) -> None:
         try:
-            self._writeback.shutdown(cancel_futures=True)
+            self._writeback.finish()
+            self._ahead.finish()
             if kind is None:
                 self._finish()
         finally:

@@ -22,13 +22,13 @@ from phypan.memory import Memory
 from phypan.pages import bits
 from phypan.pages.bits import Bits
 from phypan.pages.codec import Codec
-from phypan.pages.packing import Packed, Packer, packer
+from phypan.pages.packing import Packed, Packer, Pages, packer
 from phypan.pages.state import PageState
 from phypan.pages.store import PageStore
 from phypan.pages.zlib_codec import crc32
-from phypan.stores import Store
+from phypan.stores import BytesStore, Store
 
-BATCH = 2 << 20  # bytes of pages that a thread works on at a time
+BATCH = 4 << 20  # bytes of pages that a thread works on at a time
 _MOST_STRETCHES = (
     8  # of data in a batch: where there are more, it is read without looking for zeros
 )
@@ -128,12 +128,24 @@ class _Workers:
         pfns = [pfn for first, count in runs for pfn in range(first, first + count)]
         known = bytearray(len(pfns))
         damaged: dict[int, str] = {}
-        index = 0
-        for first, count in runs:
-            self._read(first, count, work.pages, index, known, damaged)
-            index += count
-        work.batch = Batch(pfns, work.packer(work.pages, pfns, known), damaged)
+        pages: Pages | None = self._in_process(runs)
+        if pages is None:
+            pages, index = work.pages, 0
+            for first, count in runs:
+                self._read(first, count, work.pages, index, known, damaged)
+                index += count
+        work.batch = Batch(pfns, work.packer(pages, pfns, known), damaged)
         return work
+
+    def _in_process(self, runs: Runs) -> memoryview | None:
+        """The pages, if they lie in this process one behind the other: then nothing is copied."""
+        (first, count), size = runs[0], self._page_size
+        piece = self._memory.at(first * size)
+        if len(runs) > 1 or isinstance(piece, Hole) or piece.size < count * size:
+            return None
+        if type(piece.store) is not BytesStore:  # of a class made from it nothing is known
+            return None
+        return piece.store.view(piece.offset, count * size)
 
     def finished(self, future: Future[_Work]) -> Iterator[Batch]:
         """The batch that `future` makes; what it used is free again after it."""

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from construct import Padded
 from construct import Struct as Record
@@ -80,23 +81,23 @@ class Kdump:
     eraseinfo: Part = Part()
     problems: tuple[Problem, ...] = field(default=(), compare=False)
 
-    @property
+    @cached_property
     def bitmaps_at(self) -> int:
         """File offset of the bitmaps."""
         return (1 + self.sub_hdr_size) * self.block_size
 
-    @property
+    @cached_property
     def has_both_bitmaps(self) -> bool:
         """Whether there are two; a single one says which pages are stored."""
         return self.bitmap_blocks >= 2 * bitmap_blocks(self.max_mapnr, self.block_size)
 
-    @property
+    @cached_property
     def bitmap_size(self) -> int:
         """Bytes of one bitmap: whole blocks, which begin and end on bytes of page frames."""
         blocks = self.bitmap_blocks // 2 if self.has_both_bitmaps else self.bitmap_blocks
         return blocks * self.block_size
 
-    @property
+    @cached_property
     def descriptors_at(self) -> int:
         """File offset of the page descriptors."""
         return self.bitmaps_at + self.bitmap_blocks * self.block_size

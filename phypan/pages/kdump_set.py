@@ -54,7 +54,8 @@ class KdumpSet:
         self.rank = bits.Rank(self.stored)
         self.parts = self._parts(files)
         self._zeros = bytes(self.head.block_size)
-        self._zero_crc = zlib_codec.crc32()(self._zeros)
+        self._crc32 = zlib_codec.crc32()
+        self._zero_crc = self._crc32(self._zeros)
         self._zero_pages: dict[int, int] = {}
         self._threads = threading.local()
 
@@ -127,7 +128,7 @@ class KdumpSet:
         data = part.store.view(found.offset, found.size)
         told = found.checksum
         if told is not None:
-            crc = zlib_codec.crc32()(data)
+            crc = self._crc32(data)
             if told != kdump_descriptors.checksum(pfn, found.size, found.flags, crc):
                 raise self._damaged(pfn, "its checksum is wrong")
             if found.is_zeros and crc != self._zero_crc:

@@ -14,6 +14,7 @@ from phypan.kernels import modes
 from phypan.pages import zlib_codec
 from phypan.pages.codec import Codec
 
+Pages = bytearray | memoryview
 _SPARE = 4096  # bytes that compressing a page may add to it, beside a sixth of it
 
 
@@ -88,7 +89,7 @@ def _descriptors(
 class Packer(Protocol):
     """Packs some pages at a time, for one thread."""
 
-    def __call__(self, pages: bytearray, pfns: Sequence[int], known: bytearray) -> Packed:
+    def __call__(self, pages: Pages, pfns: Sequence[int], known: bytearray) -> Packed:
         """The pages packed.
 
         pages  one behind the other; may be longer
@@ -124,10 +125,10 @@ class _Compiled:
         self._out = np.empty(most * page_size + page_size // 6 + _SPARE, np.uint8)
         self._data = memoryview(self._out.data)
 
-    def __call__(self, pages: bytearray, pfns: Sequence[int], known: bytearray) -> Packed:
+    def __call__(self, pages: Pages, pfns: Sequence[int], known: bytearray) -> Packed:
         np, count = self._numpy, len(known)
         held = self._pack(
-            *self._codec, np.frombuffer(pages, np.uint8), self._page_size,
+            *self._codec, np.frombuffer(pages, np.uint8).ctypes.data, self._page_size,
             np.array(pfns, np.int64), np.frombuffer(known, np.uint8), self._scratch,
             *self._results, self._out,
         )  # fmt: skip
@@ -146,23 +147,22 @@ class _Plain:
         self._zeros = bytes(page_size)
         self._zero = self._crc32(self._zeros)
 
-    def __call__(self, pages: bytearray, pfns: Sequence[int], known: bytearray) -> Packed:
+    def __call__(self, pages: Pages, pfns: Sequence[int], known: bytearray) -> Packed:
         size, view = self._page_size, memoryview(pages)
         rows = []
         for index, pfn in enumerate(pfns):
-            at = index * size
-            # startswith compares in place, with memcmp: nothing is copied
-            if known[index] or pages.startswith(self._zeros, at):
+            page = b"" if known[index] else bytes(view[index * size : (index + 1) * size])
+            if not page or page == self._zeros:
                 rows.append((0, RAW, checksum(pfn, size, RAW, self._zero), b""))
             else:
-                rows.append(self._stored(pfn, view[at : at + size]))
+                rows.append(self._stored(pfn, page))
         sizes, flags, checksums, data = zip(*rows, strict=True) if rows else ((), (), (), ())
         return Packed(sizes, flags, checksums, memoryview(b"".join(data)), sizes.count(0))
 
-    def _stored(self, pfn: int, page: memoryview) -> tuple[int, int, int, bytes]:
+    def _stored(self, pfn: int, page: bytes) -> tuple[int, int, int, bytes]:
         stored = self._compress(page) if self._flag != RAW else b""
         flags = self._flag
         if not 0 < len(stored) < self._page_size:
-            stored, flags = bytes(page), RAW
+            stored, flags = page, RAW
         size = len(stored)
         return size, flags, checksum(pfn, size, flags, self._crc32(stored)), stored
