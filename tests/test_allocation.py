@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -65,7 +66,7 @@ def test_blocks_are_allocated_where_writing_goes_on(tmp_path, monkeypatch) -> No
             output.write_at(number, b"!")  # somewhere before it, as descriptors are
     ahead = [(offset, size) for mode, offset, size in asked if mode == allocation._KEEP_SIZE]
     assert ahead[0] == (STEP, STEP)
-    assert all(a[0] + a[1] == b[0] for a, b in zip(ahead, ahead[1:], strict=False))
+    assert all(a[0] + a[1] == b[0] for a, b in pairwise(ahead))
     punched = [(offset, size) for mode, offset, size in asked if mode != allocation._KEEP_SIZE]
     assert punched == [(3 * STEP, ahead[-1][0] + STEP - 3 * STEP)]
 
@@ -104,6 +105,6 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch) -> None:
 
 
 def test_without_fallocate_files_are_written_all_the_same(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(allocation, "_libc", lambda: object())
+    monkeypatch.setattr(allocation, "_libc", object)
     written(tmp_path / "file", [(0, b"a" * 3 * STEP), (9 * STEP, b"b")])
     assert (tmp_path / "file").read_bytes() == b"a" * 3 * STEP + bytes(6 * STEP) + b"b"

@@ -131,7 +131,7 @@ def is_zero(page: int, size: int) -> bool:
         return False
     # In so few rounds that the processor foresees the last of a 4K page, and is reading the next
     # one already: with a word or a cache line in each it stands still at every page's end.
-    for start in range(page, page + size, _STRIDE):
+    for start in range(page, page + size, _STRIDE):  # noqa: SIM110 - numba knows no all()
         if _any_bit(start) != 0:
             return False
     return True
