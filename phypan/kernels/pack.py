@@ -15,13 +15,14 @@ from typing import Any
 import numba
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
+from numba.core.cgutils import get_or_insert_function
 from numba.extending import intrinsic
 
 from phypan.formats.kdump import LZO, RAW, SNAPPY, ZLIB, ZSTD
 
 _njit: Any = numba.njit(cache=True, nogil=True)
 _intrinsic: Any = intrinsic
+_declared: Any = get_or_insert_function
 _WORD = ir.IntType(64)
 _STRIDE = 512  # bytes that are looked at before it is asked whether there was one that is not zero
 LEVEL = 1  # of zstd
@@ -111,8 +112,7 @@ def _any_bit(context: Any, address: Any) -> Any:
         value = builder.load(builder.inttoptr(arguments[0], words.as_pointer()))
         value.align = 1
         kind = ir.FunctionType(_WORD, [words])
-        name = f"llvm.vector.reduce.or.v{words.count}i64"
-        reduce = cgutils.get_or_insert_function(builder.module, kind, name)
+        reduce = _declared(builder.module, kind, f"llvm.vector.reduce.or.v{words.count}i64")
         return builder.call(reduce, [value])
 
     return types.int64(types.int64), generate
