@@ -155,16 +155,24 @@ def truth_of() -> Callable[[phypan.Dump], truth.Truth]:
     return lambda dump: truth.read(Path(dump.source.removeprefix("dump directory ")))
 
 
+_DEBUGGED = [(path, file) for path in real_dumps.further() if (file := real_dumps.debuginfo(path))]
+
+
 @pytest.fixture(
     scope="session",
-    params=[*real_dumps.NAMES, *real_dumps.further()],
-    ids=lambda param: getattr(param, "name", param),
+    params=[*real_dumps.NAMES, *real_dumps.further(), *_DEBUGGED],
+    ids=lambda param: (
+        f"{param[0].name}, debuginfo" if isinstance(param, tuple) else getattr(param, "name", param)
+    ),
 )
 def kernel(request: pytest.FixtureRequest) -> Iterator[phypan.Dump]:
     """Each dump of a real kernel, open, by what is in it alone. To be read only.
 
     With PHYPAN_FURTHER those of further kernels too: other versions, page sizes, kinds of crash.
+    Kernels that have no types come a second time, with their vmlinux.
     """
-    path = request.param if isinstance(request.param, Path) else _real(request.param).path
-    with phypan.open(path) as dump:
+    given = request.param
+    path, *files = given if isinstance(given, tuple) else [given]
+    path = path if isinstance(path, Path) else _real(path).path
+    with phypan.open(path, symbols=files) as dump:
         yield dump

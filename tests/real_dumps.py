@@ -86,6 +86,14 @@ def further() -> list[Path]:
     return sorted(path for path in finished if (path / "ram").exists())
 
 
+def debuginfo(path: Path) -> Path | None:
+    """The vmlinux with DWARF of a further kernel that has no types; None where it is not here."""
+    cell = path / "cell.json"
+    name = json.loads(cell.read_text())["cell"]["kernel"] if cell.exists() else "unknown"
+    found = FURTHER.parent / "pieces" / f"{name}-debug" / "vmlinux.debug"
+    return found if found.exists() else None
+
+
 @functools.cache
 def get(name: str) -> RealDump:
     """The dump `name`, unpacked; FileNotFoundError when it is not here."""
