@@ -103,6 +103,19 @@ def makedumpfile(shop: Workshop, folder: Path) -> dict[str, str]:
     return {"version": archive.version("makedumpfile")}
 
 
+def python_ppc64le(shop: Workshop, folder: Path) -> dict[str, str]:
+    """Debian's Python, with the packages that a capture needs, and neither numpy nor numba."""
+    archive = shop.archive("ppc64el", _STABLE)
+    packages = ("python3", "python3-click", "python3-pluggy", "python3-construct")
+    debian.unpack(archive.fetch_all(*packages), folder / "root")
+    _script(
+        folder / "python3",
+        'PYTHONHOME="$here/root/usr" exec qemu-ppc64le-static -L "$here/root" '
+        '"$here/root/usr/bin/python3" "$@"',
+    )
+    return {"version": archive.version("python3")}
+
+
 def _built_already(name: str, target: Path) -> bool:
     """Unpack a program that lies beside the tests' dumps: building crash takes most of an hour."""
     packed = Path(os.environ.get("PHYPAN_REAL", ROOT.parent / "shared" / "real")) / "bin" / name
@@ -212,6 +225,9 @@ PIECES = (
     ),
     Piece(
         "makedumpfile", "makedumpfile for ppc64el", makedumpfile, programs=("qemu-ppc64le-static",)
+    ),
+    Piece(
+        "python-ppc64le", "Python for ppc64el", python_ppc64le, programs=("qemu-ppc64le-static",)
     ),
     Piece(
         "crash-le", "crash for little-endian dumps", crash_le, programs=_CRASH_NEEDS,

@@ -2,52 +2,29 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import shutil
+import hashlib
+import json
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import phypan
 from phypan.formats import kernel_dump
+from tests import mounting
+from tests.platform_model.test_simulation import assert_memory_is_what_it_was
 
 BANNER = 0x700000  # the physical address of the synthetic kernel's
-OPTIONS = ("--kernel", "2.6.32", "--memory", "1G", "--boot-memory", "128M")
-
-
-def unusable() -> str | None:
-    """Why nothing can be mounted here."""
-    if importlib.util.find_spec("mfusepy") is None:
-        return "mfusepy is not installed"
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK) or shutil.which("fusermount3") is None:
-        return "FUSE is not there, or not allowed"
-    return None
+MIB = 1 << 20
+MEMORY = ("--memory", "1G", "--boot-memory", "128M")
 
 
 @pytest.fixture
 def second_boot(tmp_path: Path) -> Iterator[Path]:
     """The files of the second boot, mounted."""
-    why = unusable()
-    if why is not None:
-        pytest.skip(why)
-    place = tmp_path / "mounted"
-    place.mkdir()
-    words = [sys.executable, "-m", "phypan", "simulate", *OPTIONS, "--mount", str(place)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-        try:
-            deadline = time.monotonic() + 60
-            while not (place / "proc").exists():
-                if process.poll() is not None or time.monotonic() > deadline:
-                    pytest.fail(f"nothing was mounted: {process.stdout.read().decode()}")
-                time.sleep(0.05)
-            yield place
-        finally:
-            subprocess.run(["fusermount3", "-u", place], check=False, capture_output=True)
-            process.wait(timeout=60)
+    with mounting.mounted(tmp_path / "mounted", "--kernel", "2.6.32", *MEMORY) as place:
+        yield place
 
 
 def shell(command: str, folder: Path) -> str:
@@ -76,3 +53,53 @@ def test_low_memory_is_where_the_property_says(second_boot, tmp_path) -> None:
     words = f"dd if=proc/vmcore of={tmp_path}/banner bs=1 skip={place} count=20"
     shell(words, second_boot)
     assert (tmp_path / "banner").read_bytes() == b"Linux version 2.6.32"
+
+
+def test_the_example_of_the_document_by_hand(tmp_path) -> None:
+    """phyp-assisted-dump.txt gives back 256 MiB at 1 GiB like this."""
+    with mounting.mounted(tmp_path / "m", "--kernel", "2.6.32", "--memory", "2G") as place:
+        shown = shell("cat release_region", place / "sys/kernel")
+        assert shown.startswith("CPU:")
+        assert "DUMP:" in shown
+        shell("echo 0x40000000 0x10000000 > release_region", place / "sys/kernel")
+        ((start, size),) = mounting.state(place)["released"]
+        assert (start, size - size % MIB) == (1 << 30, 256 * MIB), "and the kernel's page more"
+        with pytest.raises(subprocess.CalledProcessError):
+            shell("echo nonsense > release_region", place / "sys/kernel")
+
+
+def test_cat_dd_and_cp_read_the_memory_of_the_model(second_boot, tmp_path) -> None:
+    model = phypan.simulate(kernel="2.6.32", memory="1G", boot_memory="128M").boot.lpar.memory
+    truth = hashlib.sha256()
+    for at in range(0, 1 << 30, 16 * MIB):
+        truth.update(model.read(at, 16 * MIB))
+    shell(f"cp proc/vmcore {tmp_path}/copy", second_boot)
+    assert (tmp_path / "copy").stat().st_size == 1 << 30
+    for command in (f"cat {tmp_path}/copy", "dd if=proc/vmcore bs=7M"):
+        said = shell(f"{command} | sha256sum", second_boot)
+        assert said.split()[0] == truth.hexdigest(), command
+    (tmp_path / "copy").unlink()
+
+
+def test_capture_at_the_prompt_saves_it_gives_it_back_and_it_is_registered_anew(
+    second_boot, tmp_path
+) -> None:
+    shell(f"{' '.join(mounting.PHYPAN)} capture {tmp_path}/vmcore --root .", second_boot)
+    told = mounting.state(second_boot)
+    assert told["registered_anew"] == 1
+    assert not told["dump_waiting"]
+    before = phypan.simulate(kernel="2.6.32", memory="1G", boot_memory="128M").before
+    with phypan.open(tmp_path / "vmcore") as dump:
+        assert assert_memory_is_what_it_was(dump, before)
+
+
+def test_the_vmcore_of_fadump_is_copied_by_cp_and_echo_gives_it_all_back(tmp_path) -> None:
+    """As a start script does without makedumpfile, which needs more kernel than the model has."""
+    with mounting.mounted(tmp_path / "m", "--kernel", "6.12", *MEMORY) as place:
+        shell(f"cp proc/vmcore {tmp_path}/vmcore && echo 1 > sys/kernel/fadump/release_mem", place)
+        told = json.loads(shell("cat model/state.json", place))
+        assert told["registered_anew"] == 1
+        assert not (place / "proc/vmcore").exists()
+    model = phypan.simulate(kernel="6.12", memory="1G", boot_memory="128M")
+    with phypan.open(tmp_path / "vmcore") as dump:
+        assert assert_memory_is_what_it_was(dump, model.before)
