@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from phypan.extents import Hole as Hole
     from phypan.extents import without_overlaps as without_overlaps
     from phypan.filtering.levels import present_pages as present_pages
+    from phypan.filtering.owners import Owners as Owners
     from phypan.filtering.types import PageTypes as PageTypes
     from phypan.filtering.types import page_type as page_type
     from phypan.filtering.zones import Node as Node
@@ -130,6 +131,7 @@ _HOME = {
     "Problem TranslationFault Unsupported printable",
     "extents": "EVERYWHERE Extent Hole without_overlaps",
     "filtering.levels": "present_pages",
+    "filtering.owners": "Owners",
     "filtering.types": "PageTypes page_type",
     "filtering.zones": "Node nodes",
     "from_notes": "CoreNotes dump_from_notes read_core_notes",
