@@ -3,7 +3,8 @@
 An interrupt leaves struct pt_regs on the stack, behind a marker (STACK_FRAME_REGS_MARKER in
 arch/powerpc/include/asm/ptrace.h); drgn follows the back chain over it and loses the interrupted
 function. A stack for interrupts, softirqs or emergencies ends where another one goes on, and drgn
-stops when addresses do not rise. At both places a new trace is begun.
+stops when addresses do not rise. At both places a new trace is begun. Without debuginfo drgn
+follows the back chain alone, in which a function without a frame hides the one that called it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ _REGS_BEHIND = 16  # bytes from the marker to struct pt_regs, in each of them
 _MAX_FRAMES = 512
 _MAX_TRACES = 24  # pieces of one stack: each begins with an interrupt or another stack
 _KERNEL = 0xC
+_LONGEST = 1 << 16  # bytes of a function's code that are looked at
+# stdu r1,n(r1) and stdux r1,r1,n make a frame: (mask, value). Power ISA, Book I, "Store Doubleword"
+_MAKE_A_FRAME = ((0xFFFF0003, 0xF8210001), (0xFFFF07FF, 0x7C21016A))
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def _follow(dump: Dump, start: drgn.Object | PtRegs, frames: list[Frame]) -> PtR
     program = dump.program
     trace = program.stack_trace(_pt_regs(dump, start) if isinstance(start, PtRegs) else start)
     last = None
-    for frame in _frames(trace):
+    for frame in _with_the_caller_of_a_leaf(dump, list(_frames(trace))):
         interrupt = None if frame.sp is None else _interrupt(dump, frame.sp)
         frames.append(replace(frame, interrupt=interrupt))
         if interrupt is not None:
@@ -108,6 +112,35 @@ def _frames(trace: drgn.StackTrace) -> Iterator[Frame]:
             return
         yield Frame(sp, pc, None, frame.registers(), _source(trace, frame, inlined), tuple(inlined))
         inlined = []
+
+
+def _with_the_caller_of_a_leaf(dump: Dump, found: list[Frame]) -> list[Frame]:
+    """Frames; behind an innermost function that has made none, what its link register leads to.
+
+    Else that would be missing, because what is saved in its frame is of an earlier call, or none.
+    """
+    if not found or found[0].sp is None or not found[0].registers:
+        return found
+    leaf, *others = found
+    link = found[0].registers.get("lr", 0)
+    if link >> 60 != _KERNEL or (others and others[0].pc == link):
+        return found
+    if dump.symbols.at(link) is None or _interrupt(dump, found[0].sp) is not None:
+        return found
+    return [leaf, Frame(leaf.sp, link), *others] if _frameless(dump, leaf.pc) else found
+
+
+def _frameless(dump: Dump, pc: int) -> bool:
+    """Whether a function has made no frame on the way from its beginning to `pc`."""
+    function = dump.symbols.at(pc)
+    if function is None or not 0 <= pc - function.address <= _LONGEST:
+        return False
+    try:
+        code = dump.kernel.space.read(function.address, pc - function.address)
+    except PhypanError:
+        return False
+    words = (int.from_bytes(code[at : at + 4], dump.byte_order) for at in range(0, len(code), 4))
+    return not any(word & mask == value for word in words for mask, value in _MAKE_A_FRAME)
 
 
 def _source(trace: drgn.StackTrace, frame: drgn.StackFrame, inlined: list[str]) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,6 +68,49 @@ def test_without_a_marker_there_are_no_registers() -> None:
     assert stack._interrupt(Kernel(bytes(1024), "little"), BASE + 1000) is None
 
 
+class Function(Kernel):
+    """One function from BASE on; elsewhere is code too."""
+
+    def at(self, address: int) -> SimpleNamespace | None:
+        start = BASE if BASE <= address < BASE + len(self.data) else address
+        return SimpleNamespace(address=start) if address >> 60 == 0xC else None
+
+
+NOTHING, MFLR, STD_LR = 0x60000000, 0x7C0802A6, 0xF8010010  # nop; mflr r0; std r0,16(r1)
+STDU, STDUX = 0xF821FF91, 0x7C21016A  # stdu r1,-112(r1); stdux r1,r1,r0
+CALLER = 0xC000000000500040
+
+
+@pytest.mark.parametrize("order", ["little", "big"])
+@given(
+    code=st.lists(st.sampled_from([NOTHING, MFLR, STD_LR, STDU, STDUX]), min_size=1, max_size=9),
+    at=st.integers(0, 8),
+)
+def test_the_caller_of_a_function_without_a_frame_is_where_its_link_register_leads(
+    order, code, at
+) -> None:
+    at %= len(code)
+    kernel = Function(b"".join(word.to_bytes(4, order) for word in code), order)
+    leaf = stack.Frame(0xC000000000800000, BASE + 4 * at, registers={"lr": CALLER})
+    others = [stack.Frame(0xC000000000800080, 0xC000000000600000)]
+    found = stack._with_the_caller_of_a_leaf(kernel, [leaf, *others])
+    framed = STDU in code[:at] or STDUX in code[:at]
+    caller = [] if framed else [stack.Frame(leaf.sp, CALLER)]
+    assert found == [leaf, *caller, *others]
+
+
+@pytest.mark.parametrize("link", [None, 0, 0x10001000, 0xC000000000600000])
+def test_a_link_register_that_says_nothing_new_adds_no_frame(link) -> None:
+    registers = {} if link is None else {"lr": link}
+    frames = [
+        stack.Frame(0xC000000000800000, BASE, registers=registers),
+        stack.Frame(0xC000000000800080, 0xC000000000600000),
+    ]
+    kernel = Function(NOTHING.to_bytes(4, "big"), "big")
+    assert stack._with_the_caller_of_a_leaf(kernel, frames) == frames
+    assert stack._with_the_caller_of_a_leaf(kernel, []) == []
+
+
 @given(st.integers(0, (1 << 64) - 1) | st.integers(BASE - 64, BASE + 600), st.booleans())
 def test_another_stack_is_one_at_lower_addresses_with_code_behind_it(chain, code) -> None:
     data = bytearray(1024)
@@ -101,3 +146,15 @@ def test_the_interrupts_registers_lead_to_the_system_call(opened) -> None:
     assert frames[-1].in_user_mode
     assert frames[-1].interrupt["trap"] & ~0xF in (0xC00, 0x3000)
     assert frames[-1].interrupt["gpr0"] == 4, "sys_write, the number in r0"
+
+
+def test_who_called_the_function_that_locked_up_is_there(kernel) -> None:
+    """It has no frame of its own."""
+    if "soft-lockup" not in kernel.source:
+        pytest.skip("no soft lockup")
+    frames = stack.unwind(kernel, tasks.crashed(kernel).task)
+    names = [kernel.symbols.caller(frame.pc).name for frame in frames if frame.pc >> 60 == 0xC]
+    if "phypan_soft_lockup" not in names:
+        pytest.skip("the host stopped this guest while it ran another process")
+    at = names.index("phypan_soft_lockup")
+    assert names[at : at + 3] == ["phypan_soft_lockup", "phypan_set", "param_attr_store"]
