@@ -123,9 +123,11 @@ class Analysis:
     """A question to a dump, answered in rows.
 
     run    called with the Dump, and by keyword with its options, as a Writer is. It yields rows;
-           it prints nothing and opens no files. Its name is the command's, and the first line of
-           its docstring is the command's help. Parameters between the Dump and the keyword-only
-           ones are the command's arguments: a tuple takes any number of them
+           it prints nothing, and opens no files but those that its parameters of type
+           pathlib.Path name: another dump, for instance, with phypan.open. Its name is the
+           command's, and the first line of its docstring is the command's help. Parameters between
+           the Dump and the keyword-only ones are the command's arguments: a tuple takes any
+           number of them
     row    the frozen dataclass that it yields (see phypan.rows)
     needs  names of attributes of Dump that must not be empty: "cpus", "vmcoreinfo", "hptesave",
            "symbols", "types" (which is dump.program with types in it). Where one is, the answer

@@ -31,6 +31,7 @@ _BUILT_IN: Mapping[str, tuple[str, ...]] = {
         *("info", "sys", "triage", "dmesg", "ps", "bt", "modules", "cpus"),
         *("memory", "slab", "mounts", "files", "runqueue", "irq", "timers", "net", "sockets"),
         "locks",
+        "diff",
         *("vtop", "ptov", "maps", "hpt", "hptesave", "pages", "explain"),
         *("read", "symbol", "struct", "strings", "search"),
     ),

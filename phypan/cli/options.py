@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import click
@@ -94,9 +95,10 @@ def _click_type(hint: Any) -> dict[str, Any]:
     """What click has to know of an option of this type."""
     if hint is bool:
         return {"is_flag": True}
-    if hint == tuple[str, ...]:
-        return {"multiple": True}
-    kinds = {int: Number(), float: click.FLOAT, str: click.STRING}
+    if get_origin(hint) is tuple:
+        return {"multiple": True, **_click_type(get_args(hint)[0])}
+    path = click.Path(path_type=Path)
+    kinds = {int: Number(), float: click.FLOAT, str: click.STRING, Path: path}
     for kind in (hint, *get_args(hint)):  # "int | None" as int
         if any(isinstance(extra, phypan.Show) for extra in getattr(kind, "__metadata__", ())):
             return {"type": Number(16 if kind.__metadata__[0].base == 16 else 0)}
