@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from phypan.hooks import Analysis as Analysis
     from phypan.hooks import Input as Input
     from phypan.hooks import Renderer as Renderer
+    from phypan.hooks import Secret as Secret
     from phypan.hooks import Source as Source
     from phypan.hooks import Writer as Writer
     from phypan.hooks import Written as Written
@@ -77,7 +78,9 @@ if TYPE_CHECKING:
     from phypan.memory import Memory as Memory
     from phypan.outputs import convert as convert
     from phypan.outputs import estimate as estimate
+    from phypan.outputs import estimate_levels as estimate_levels
     from phypan.outputs import join as join
+    from phypan.outputs import redact as redact
     from phypan.outputs import repair as repair
     from phypan.outputs import statistics as statistics
     from phypan.outputs import verify as verify
@@ -135,12 +138,12 @@ _HOME = {
     "filtering.types": "PageTypes page_type",
     "filtering.zones": "Node nodes",
     "from_notes": "CoreNotes dump_from_notes read_core_notes",
-    "hooks": "Analysis Input Renderer Source Writer Written hookimpl",
+    "hooks": "Analysis Input Renderer Secret Source Writer Written hookimpl",
     "live.dump": "from_live",
     "live.store": "LiveStore",
     "live.system": "LiveSystem NoDump status",
     "memory": "Memory",
-    "outputs": "convert estimate join repair statistics verify",
+    "outputs": "convert estimate estimate_levels join redact repair statistics verify",
     "pages.kdump_set": "KdumpSet",
     "pages.state": "PageMask PageState",
     "pages.store": "PageStore",

@@ -8,6 +8,7 @@ were installed decides nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -167,6 +168,22 @@ class Renderer:
     render: Callable[[Rows, Dump, TextIO], None]
 
 
+@dataclass(frozen=True)
+class Secret:
+    """A kind of secret that `phypan redact` looks for.
+
+    name     one word
+    help     one line: what it is
+    needles  bytes of which one is in all of these: they are looked for first
+    pattern  matches the secret; up to 64 bytes of it may stand before the needle, and 16 KiB behind
+    """
+
+    name: str
+    help: str
+    needles: Sequence[bytes]
+    pattern: re.Pattern[bytes]
+
+
 @hookspec
 def phypan_sources() -> Sequence[Source]:  # type: ignore[empty-body]
     """Offer ways to open a dump.
@@ -198,6 +215,14 @@ def phypan_analyses() -> Sequence[Analysis]:  # type: ignore[empty-body]
 @hookspec
 def phypan_renderers() -> Sequence[Renderer]:  # type: ignore[empty-body]
     """Offer ways to show rows.
+
+    Called once for each registry. Names are treated as for writers.
+    """
+
+
+@hookspec
+def phypan_secrets() -> Sequence[Secret]:  # type: ignore[empty-body]
+    """Offer kinds of secrets that are taken out of a dump before it is given away.
 
     Called once for each registry. Names are treated as for writers.
     """

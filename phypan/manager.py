@@ -21,7 +21,7 @@ import pluggy
 
 from phypan import hooks
 from phypan.errors import InputError, PluginError, Unsupported, printable
-from phypan.hooks import Analysis, Renderer, Source, Writer
+from phypan.hooks import Analysis, Renderer, Secret, Source, Writer
 
 GROUP = "phypan"
 _BUILT_IN: Mapping[str, tuple[str, ...]] = {
@@ -36,12 +36,14 @@ _BUILT_IN: Mapping[str, tuple[str, ...]] = {
         *("read", "symbol", "struct", "strings", "search"),
     ),
     "renderers": ("table", "json", "jsonl", "csv", "markdown", "html"),
+    "secrets": ("tokens",),
 }
 _KINDS: Mapping[str, type] = {
     "sources": Source,
     "writers": Writer,
     "analyses": Analysis,
     "renderers": Renderer,
+    "secrets": Secret,
 }
 PATIENCE = 10  # seconds that a stranger's plugin may take to be imported and to register
 # Commands that are no analyses: a stranger's of such a name could never be called.
@@ -52,10 +54,13 @@ RESERVED = frozenset(
         "demo",
         "doctor",
         "drgn",
+        "estimate",
         "join",
         "keygen",
         "plugins",
+        "redact",
         "repair",
+        "save",
         "shell",
         "simulate",
         "status",
@@ -108,6 +113,11 @@ class Registry:
     def renderers(self) -> Mapping[str, Renderer]:
         """Ways to show rows."""
         return self._shelf("renderers")
+
+    @property
+    def secrets(self) -> Mapping[str, Secret]:
+        """What is taken out of a dump before it is given away."""
+        return self._shelf("secrets")
 
     @property
     def plugins(self) -> Sequence[PluginInfo]:

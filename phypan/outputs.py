@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phypan import api, manager
 from phypan.dump import Dump
+from phypan.errors import InputError, os_errors
 from phypan.rows import Rows
 from phypan.sinks import Progress, no_progress
 
@@ -119,6 +122,35 @@ def repair(
         return convert(dump, target, format=dump.format, force=force, progress=progress, **options)
 
 
+def redact(
+    dump: Dump,
+    target: str | os.PathLike[str],
+    *,
+    dump_level: int | None = None,
+    rules: Sequence[str] = (),
+    format: str = "kdump",
+    force: bool = False,
+    seal_for: Sequence[str] = (),
+    progress: Progress = no_progress,
+) -> Rows:
+    """Write `dump` to `target` without users' pages and without secrets; what was left out.
+
+    dump_level  which kinds of pages to leave out; None: cache, users' pages and free pages
+    rules       names of kinds of secrets; none given: all that plugins offer
+
+    Pages go whole. No claim is made that nothing is left: what no rule knows stays, and so do the
+    registers. Raises Unsupported when the kernel does not tell which pages are users'.
+    """
+    from phypan import redaction
+
+    shelf = api.registry().secrets
+    chosen = {name: manager.named(shelf, name, "rule") for name in rules or shelf}
+    level = redaction.LEVEL if dump_level is None else dump_level
+    done = redaction.redacted(dump, chosen, level, progress)
+    convert(done.dump, target, format=format, force=force, seal_for=seal_for, progress=progress)
+    return Rows("redact", redaction.Redaction, done.report)
+
+
 def estimate(dump: Dump, *, format: str = "elf", dump_level: int = 0, **options: Any) -> Rows:
     """What `convert` would leave out and write, with the size and the time that it would take.
 
@@ -130,6 +162,26 @@ def estimate(dump: Dump, *, format: str = "elf", dump_level: int = 0, **options:
     run.check_options(writer, options)
     rows = reports.estimate(dump, writer, dump_level, options)
     return Rows("estimate", reports.ReportRow, rows)
+
+
+def estimate_levels(
+    dump: Dump, target: str | os.PathLike[str] | None = None, *, compress: str = "zlib"
+) -> Rows:
+    """What `dump` would take at each dump level: rows with bytes, seconds, and whether it fits.
+
+    target    where it is to go, on this machine; None: nothing is said of room
+    compress  of a compressed dump, as for `convert`
+    """
+    from phypan.conversion import reports
+
+    free = None
+    if target is not None:
+        folder = Path(target).absolute().parent
+        with os_errors(InputError, folder):
+            free = shutil.disk_usage(folder).free
+    writer = manager.named(api.registry().writers, "kdump", "format")
+    rows = reports.by_level(dump, writer, {"compress": compress}, free)
+    return Rows("estimate", reports.LevelRow, rows)
 
 
 def statistics(dump: Dump, done: Converted) -> Rows:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 import phypan
-from phypan.cli import capturing, sessions, writing
+from phypan.cli import capturing, estimating, redacting, sessions, writing
 from phypan.cli.options import LateOptions, arguments_of, given, options_of
 from phypan.cli.shared import PATH, kernel_options, names, row_options, source_options, status
 
@@ -139,7 +139,14 @@ def keygen(file: Path) -> None:
     click.echo(phypan.write_pair(file))
 
 
-_WRITING = (writing.convert, writing.join, writing.verify, writing.repair)
+_WRITING = (
+    writing.convert,
+    writing.join,
+    writing.verify,
+    writing.repair,
+    redacting.redact,
+    estimating.estimate,
+)
 _SESSIONS = (sessions.shell, sessions.drgn)
 for _command in (*_WRITING, capturing.capture, capturing.status, *_SESSIONS):
     cli.add_command(_command)

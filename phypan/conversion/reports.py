@@ -77,6 +77,46 @@ def estimate(
     yield ReportRow("file (estimate)", None, total, round(seconds, 3))
 
 
+@dataclass(frozen=True)
+class LevelRow:
+    """What a dump takes at a dump level.
+
+    left_out    what of all its pages stays away
+    elf         bytes of an ELF vmcore, in which zeros take no room on disk
+    compressed  bytes of a compressed dump, estimated by a sample
+    seconds     that compressing takes here
+    fits        which of the two fits where it is to go; None if that is not known
+    """
+
+    level: int
+    left_out: Bytes
+    elf: Bytes
+    compressed: Bytes
+    seconds: float
+    fits: str | None
+
+
+LEVELS = (0, 1, 3, 7, 15, 31)
+
+
+def by_level(
+    dump: Dump, writer: Writer, options: Mapping[str, Any], free: int | None
+) -> Iterator[LevelRow]:
+    """What `dump` takes at each of LEVELS, where `free` bytes are free."""
+    for level in LEVELS:
+        rows = {row.what: row for row in estimate(dump, writer, level, options)}
+        zeros = rows["zeros, which take no room (estimate)"].size or 0
+        written = rows["written (estimate)"].size or 0
+        file = rows["file (estimate)"]
+        left_out = sum(row.size or 0 for name, row in rows.items() if name.startswith("left out"))
+        fits = None
+        if free is not None:
+            sizes = {"ELF": written, "compressed": file.size or 0}
+            fits = " and ".join(name for name, size in sizes.items() if size <= free) or "none"
+        seconds = file.seconds or 0.0
+        yield LevelRow(level, left_out, written + zeros, file.size or 0, seconds, fits)
+
+
 def _sampled(
     dump: Dump, stored: bits.Bits, pages: int, options: Mapping[str, Any]
 ) -> tuple[int, int, float]:

@@ -1,0 +1,1 @@
+"""Secrets that `phypan redact` looks for."""
