@@ -16,7 +16,7 @@ drgn = pytest.importorskip("drgn")
 
 PAGE = 1 << 16
 ANALYSES = ("sys", "triage", "dmesg", "ps", "bt", "modules", "memory", "slab", "files", "mounts",
-            "runqueue", "irq", "timers", "net", "sockets", "cpus")  # fmt: skip
+            "runqueue", "irq", "timers", "net", "sockets", "cpus", "locks")  # fmt: skip
 MOST = 20  # seconds of the processor for one analysis; whole ones take less than one
 
 
@@ -40,7 +40,7 @@ def physical(address: int) -> int:
     return address & (1 << 60) - 1
 
 
-def run(dump: phypan.Dump, name: str, **options) -> list:
+def run(dump: phypan.Dump, name: str, /, **options) -> list:
     """The rows until it ends, one way or the other."""
     rows: list = []
     start = time.process_time()
@@ -118,6 +118,10 @@ def test_random_damage_everywhere_in_the_kernels_data(path, whole, seed) -> None
         for name in ANALYSES:
             run(dump, name)
         run(dump, "bt", all=True)
+        run(dump, "struct", name="task_struct", place="init_task", deep=True)
+        run(dump, "search", pattern="phypan_", end="4000000")
+        run(dump, "strings", space="kernel", limit=1000)
+        run(dump, "diff", other=path, section=("kernel", "tasks", "modules", "log"))
 
 
 @pytest.mark.parametrize("symbol", ["__start_BTF", "kallsyms_names", "kallsyms_token_table",

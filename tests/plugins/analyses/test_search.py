@@ -180,6 +180,18 @@ def test_the_same_without_numba_and_numpy(real, monkeypatch, mode) -> None:
         assert found == list(dump.memory.find(b"Linux version 6.12", 0x400000, 0xC00000))
 
 
+def test_a_compressed_dump_has_the_same_places(real_dump, tmp_path) -> None:
+    with phypan.open(real_dump("be-radix9").path) as dump:
+        phypan.convert(dump, tmp_path / "vmcore", format="kdump")
+        expected = places(dump, "phypan_alpha", limit=0)
+        numbers = places(dump, "0x100000000-0x100000010", kind="u64", limit=0)
+    with phypan.open(tmp_path / "vmcore") as dump:
+        assert places(dump, "phypan_alpha", limit=0) == expected
+        assert places(dump, "0x100000000-0x100000010", kind="u64", limit=0) == numbers
+    assert len(expected) > 5
+    assert len(numbers) > 5
+
+
 def test_from_the_command_line(real, phypan_command) -> None:
     done = phypan_command("search", real.path, "Linux version [0-9.]+", "--kind", "regex",
                           "--end", "c00000", "-r", "json")  # fmt: skip
