@@ -128,8 +128,8 @@ def _isal(path: str) -> _Isal | None:
 
 
 @cache
-def crc32() -> Callable[[Bytes], int]:
-    """The fastest CRC-32 that is here: ISA-L's, else the standard library's."""
+def crc32() -> Callable[..., int]:
+    """The fastest CRC-32 that is here: ISA-L's, else the standard library's; as zlib.crc32."""
     try:
         from isal.isal_zlib import crc32 as fast
     except ImportError:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-import zlib
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
 from phypan.descriptors import sync_folder, write_at
 from phypan.errors import OutputError, os_errors
+from phypan.pages.zlib_codec import crc32
 
 SUFFIX = ".incomplete"
 _READ = 1 << 20  # bytes read back at a time
@@ -40,7 +40,7 @@ class LocalFile:
         self.name = os.fspath(path)
         self.unfinished = self.path.with_name(self.path.name + SUFFIX)
         self._fd = -1
-        self._verify = verify
+        self._verify, self._crc32 = verify, crc32()
         self._put: deque[tuple[int, int, int]] = (
             deque()
         )  # (file offset, bytes, CRC-32), unconfirmed
@@ -94,7 +94,7 @@ class LocalFile:
         """Write `data` at file offset `at`; a disk that is full is an OutputError."""
         view = memoryview(data).cast("B")
         if self._verify:
-            self._put.append((at, len(view), zlib.crc32(view)))
+            self._put.append((at, len(view), self._crc32(view)))
         with os_errors(OutputError, self.unfinished):
             write_at(self._fd, view, at)
 
@@ -115,7 +115,7 @@ class LocalFile:
             data = os.pread(self._fd, min(_READ, end - at), at)
             if not data:
                 break
-            found, at = zlib.crc32(data, found), at + len(data)
+            found, at = self._crc32(data, found), at + len(data)
         if at < end or found != checksum:
             raise OutputError(
                 f"{size:#x} bytes at {start:#x} read back are not what was written",
