@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from phypan.errors import PhypanError, Problem
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 _LINEAR = 0xC << 60  # where the kernel maps all memory
 _MOST = 1 << 26  # bytes of a stack or a module
+_BOOTED = 2  # system_state: SYSTEM_RUNNING, since 5.13 SYSTEM_FREEING_INITMEM before it
 
 # (first physical address, the first behind, the effective address of the first, whose stack)
 _Area = tuple[int, int, int, str | None]
@@ -45,7 +48,9 @@ class Owners:
     def _symbol(self, physical: int) -> str | None:
         """A symbol of the kernel; or, where memory is mapped again, a module's, or a stack."""
         symbols = self._dump.symbols
-        found = symbols.describe(_LINEAR | physical) if symbols else None
+        first, end = self._freed
+        known = symbols and not first <= physical < end
+        found = symbols.describe(_LINEAR | physical) if known else None
         if found is not None:
             return found
         if self._areas is None:
@@ -55,6 +60,24 @@ class Owners:
             return None
         first, _, effective, whose = self._areas[index]
         return whose or symbols.describe(effective + physical - first)
+
+    @cached_property
+    def _freed(self) -> tuple[int, int]:
+        """(first physical address, the first behind) of what the kernel gave up when it had booted.
+
+        Others have that memory now, but symbols of functions for booting still name it.
+        """
+        symbols, order = self._dump.symbols, self._dump.byte_order
+        first, end, state = map(symbols.address, ("__init_begin", "__init_end", "system_state"))
+        end = end or symbols.address("_einittext")  # with CONFIG_KALLSYMS_ALL=n all that is known
+        if first is None or end is None:
+            return 0, 0
+        with suppress(PhypanError):
+            if state is not None:
+                data = self._dump.kernel.space.read(state, 4)
+                if int.from_bytes(data, order) < _BOOTED:
+                    return 0, 0
+        return first - _LINEAR, end - _LINEAR
 
     def _mapped(self) -> Iterator[_Area]:
         """Stacks, and what of modules has symbols."""

@@ -131,6 +131,15 @@ def test_memory_of_a_module_is_the_modules(kernel) -> None:
     assert owner.endswith(f"[{found[0].module}]")
 
 
+def test_what_the_kernel_gave_up_after_booting_is_not_its_functions(kernel) -> None:
+    """Names of processes stand in memory of others, where functions of __init once were."""
+    first = kernel.symbols.address("__init_begin")
+    end = kernel.symbols.address("__init_end") or kernel.symbols.address("_einittext")
+    owners = phypan.Owners(kernel)
+    named = {owners.of(at & (1 << 60) - 1) for at in range(first, end, 65536)}
+    assert all(name is None or "+0x" not in name or " object " in name for name in named)
+
+
 def test_by_the_kernels_addresses_and_by_those_of_a_process(opened) -> None:
     banner = opened.symbols.address("linux_banner")
     rows = list(phypan.run(opened, "search", pattern="Linux version 6.12", space="kernel", limit=0))

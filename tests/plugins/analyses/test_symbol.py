@@ -54,8 +54,8 @@ def test_patterns(opened) -> None:
 def test_functions_of_modules_are_known(kernel) -> None:
     if kernel.types is None or not any(r.name == "phypan_crash" for r in rows_of_modules(kernel)):
         pytest.skip("no module is loaded, or its symbols are lost without types")
-    (row,) = rows(kernel, "phypan_null")
-    assert row.module == "phypan_crash"
+    found = rows(kernel, "phypan_null")  # and its descriptor, on big-endian kernels
+    assert {row.module for row in found} == {"phypan_crash"}
 
 
 def rows_of_modules(dump: phypan.Dump) -> list:
