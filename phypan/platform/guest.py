@@ -15,7 +15,7 @@ from phypan.formats import elfcore, fadump, kernel_dump, ppc_notes, pt_regs
 from phypan.formats._records import ByteOrder
 from phypan.formats.kernel_dump import KernelDump
 from phypan.platform import hypervisor as rtas
-from phypan.platform import kernel_log
+from phypan.platform import kernel_log, kernel_tables
 from phypan.platform.faults import Fault
 from phypan.platform.hypervisor import Hypervisor
 from phypan.platform.kernel_log import Line
@@ -126,9 +126,22 @@ class Guest:
             log = kernel_log.plain(self._lines, _LOG, PAGE_OFFSET)
         for address, data in log.pieces:
             memory.write(address, data)
+        self._write_tables()
         self._vmcoreinfo = self._info_text(log.vmcoreinfo)
         if Fault.NO_VMCOREINFO not in self.faults:
             memory.write(_INFO_PAGE, self._vmcoreinfo)
+
+    def _write_tables(self) -> None:
+        release = tuple(int(part) for part in self.kernel.release.split(".")[:2])
+        if self.lpar.hpt is None and self.kernel.mechanism == "fadump":  # of phyp dump: hash only
+            kernel_tables.write(
+                self.lpar.memory,
+                _PGD,
+                page_shift=self.page_size.bit_length() - 1,
+                release=release,
+                order=self.byte_order,
+                size=self.lpar.memory.size,
+            )
 
     def _info_text(self, log: tuple[str, ...]) -> bytes:
         radix = int(self.lpar.hpt is None)

@@ -64,6 +64,9 @@ def detect(clues: Clues, resident: Resident, eras: Iterable[Era] = ERAS) -> Dete
     if not fitting:
         verdicts += [judge(era, clues, resident) for era in candidates if era not in likely]
         best = _least_wrong(verdicts, clues)
+        if best is not None and not best.against and not best.ranges:
+            empty = "swapper_pg_dir is empty; the kind is that of the release"
+            return Detection(best.era, (*clues.said, empty))
         problems.append(_nothing_fits(verdicts, best))
         if best is None:
             return Detection(None, clues.said, tuple(problems))

@@ -379,3 +379,28 @@ def test_with_much_memory_the_old_kernel_keeps_more_than_was_preserved() -> None
     assert boot.guest.boot_memory == 256 << 20
     text = boot.files()["sys/kernel/release_region"].read(0, 4096).decode()
     assert release_region.read(text).rest.start == 512 << 20
+
+
+@pytest.mark.parametrize(
+    ("kernel", "mmu", "page_size", "era"),
+    [
+        ("2.6.32", "hash", 65536, "64K hash, Linux 2.6.21 to 3.6"),
+        ("6.12", "hash", 4096, "4K hash, Linux since 5.2"),
+        ("6.12", "radix", 4096, "4K radix, Linux since 5.2"),
+        ("6.12", "radix", 65536, "64K radix, Linux since 5.2"),
+    ],
+)
+def test_the_guests_page_tables_are_known_without_a_doubt(
+    tmp_path, kernel, mmu, page_size, era
+) -> None:
+    """Those of a radix guest are there; a hashed one has mapped nothing by them."""
+    folder = tmp_path / "crashed"
+    phypan.simulate(folder, memory="700M", kernel=kernel, mmu=mmu, page_size=page_size)
+    with phypan.open(folder) as dump:
+        assert dump.spaces.era.name == era
+        assert not [problem for problem in dump.problems if problem.where == "page tables"]
+        found = dump.spaces["kernel"].translate(0xC008 << 48)
+        if mmu == "radix":
+            assert found.physical == dump.vmcoreinfo.symbol("swapper_pg_dir") & ~(0xF << 60)
+        else:
+            assert found.physical is None
