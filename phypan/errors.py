@@ -6,6 +6,7 @@ PhypanError            one line and a hint; exit code 1
   TranslationFault     an effective address that maps nothing, with the reason
   InputError           an input that cannot be read, or that no source knows
   OutputError          an output that cannot be written
+    Unreachable        an output that may be written if it is tried again
   PluginError          a plugin that broke its contract
   GuestError           a guest under QEMU that hung, or did not do what it was started for
   Unsupported          known, but not possible here; exit code 2
@@ -94,6 +95,10 @@ class InputError(PhypanError):
 
 class OutputError(PhypanError):
     """An output that cannot be written."""
+
+
+class Unreachable(OutputError):
+    """An output that cannot be written now, and may be if it is tried again."""
 
 
 class PluginError(PhypanError):

@@ -6,8 +6,8 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -219,32 +219,3 @@ class FlattenedOutput(_Sparse):
     def __exit__(self, kind: object, *exc: object) -> None:
         if kind is None:
             self._append(flattened.END)
-
-
-@contextmanager
-def flattened_file(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[Output]:
-    """A file that holds a flattened dump."""
-    with FileOutput(path, force=force) as file:
-        position = 0
-
-        def append(data: Bytes) -> None:
-            nonlocal position
-            file.write_at(position, data)
-            position += memoryview(data).nbytes
-
-        with FlattenedOutput(append) as output:
-            yield output
-
-
-@contextmanager
-def pipe(descriptor: int, name: str) -> Iterator[Output]:
-    """A flattened dump through a pipe."""
-    if os.isatty(descriptor):
-        raise OutputError("is a terminal", where=name, hint="send it to a file or another program")
-
-    def append(data: Bytes) -> None:
-        with os_errors(OutputError, name):
-            descriptors.write_on(descriptor, data)
-
-    with FlattenedOutput(append) as output:
-        yield output

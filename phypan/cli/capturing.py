@@ -9,7 +9,7 @@ import click
 
 import phypan
 from phypan.cli.options import LateOptions, given, options_of
-from phypan.cli.shared import PATH, progress_bar
+from phypan.cli.shared import PATH, progress_bar, seal_option
 
 LOST, NONE_WAITS = 3, 4  # exit codes
 
@@ -19,19 +19,30 @@ _root = click.option(
 
 
 @click.command(cls=LateOptions, late=lambda: options_of(phypan.writers()["elf"].write))
-@click.argument("target", type=PATH)
+@click.argument("target")
 @_root
 @click.option("--release/--no-release", default=None,
-              help="Give memory back as it is saved.  [default: of phyp dump]")  # fmt: skip
+              help="Give memory back as it is saved.  [default: of phyp dump, but not "
+              "with a pipe]")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Go on with a capture that was stopped, if any.")
 @click.option("--verify/--no-verify", default=True, show_default=True,
               help="Read back what was written before it counts as safe.")  # fmt: skip
 @click.option("--journal", metavar="FILE", type=PATH,
-              help="What was done for certain.  [default: TARGET.journal]")  # fmt: skip
+              help="What was done for certain.  [default: TARGET.journal, or in "
+              "/var/lib/phypan for a place elsewhere]")  # fmt: skip
+@seal_option
+@click.option("--retries", metavar="N", type=click.IntRange(0), default=8, show_default=True,
+              help="Try again so often in a row when a place does not answer.")  # fmt: skip
+@click.option("--retry-wait", metavar="SECONDS", type=click.FloatRange(0), default=1.0,
+              show_default=True, help="Before the first time; doubled for each one after it, "
+              "up to a minute.")  # fmt: skip
 @click.option("-f", "--force", is_flag=True, help="Overwrite TARGET.")
 @click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
-def capture(target: Path, root: Path, dry_run: bool, **options: Any) -> int:
+def capture(target: str, root: Path, dry_run: bool, **options: Any) -> int:
     """Save the dump that waits in this system to TARGET, and give its memory back.
+
+    TARGET is a path, ssh://HOST/PATH, s3://BUCKET/KEY, https://HOST/PATH for a PUT, or - for
+    standard output. What takes no offsets gets a flattened dump.
 
     Exit codes: 0 all is saved; 1 it failed, and --resume goes on; 2 usage; 3 saved, but for what
     could not be read; 4 no dump is waiting.
@@ -42,7 +53,7 @@ def capture(target: Path, root: Path, dry_run: bool, **options: Any) -> int:
         own = {name: chosen[name] for name in chosen if name in of_writer or name == "release"}
         return _show_plan(phypan.plan_capture(target, root=root, **own))
     with progress_bar() as progress:
-        done = phypan.capture(target, root=root, progress=progress, **chosen)
+        done = phypan.capture(target, root=root, progress=progress, report=_say, **chosen)
     _problems(done.problems)
     for lost in done.lost:
         where = f"{lost.size:#x} bytes at file offset {lost.at:#x}"
@@ -50,11 +61,17 @@ def capture(target: Path, root: Path, dry_run: bool, **options: Any) -> int:
     said = f"{done.target}: {done.size} bytes"
     if done.released:
         said += f"; {_mib(done.released)} of memory were given back"
-    click.echo(said)
+    click.echo(said, err=target == "-")
     return 0 if done.whole else LOST
 
 
-_OWN = frozenset({"release", "resume", "verify", "journal", "force"})
+_OWN = frozenset(
+    {"release", "resume", "verify", "journal", "force", "seal_for", "retries", "retry_wait"}
+)
+
+
+def _say(line: str) -> None:
+    click.echo(f"phypan: {phypan.printable(line)}", err=True)
 
 
 def _problems(problems: Any) -> None:
@@ -65,12 +82,13 @@ def _problems(problems: Any) -> None:
 def _show_plan(plan: phypan.CapturePlan) -> int:
     _problems(plan.problems)
     click.echo(f"{plan.mechanism} dump: {_mib(plan.saved)} of memory would be saved")
-    click.echo(f"{plan.target}: {plan.size} bytes at the most, {plan.free} are free")
+    room = "" if plan.free is None else f", {plan.free} are free"
+    click.echo(f"{plan.target}: {plan.size} bytes at the most{room}")
     for pair in plan.releases:
         click.echo(f"release {pair.start:#x} {pair.length:#x}")
     if not plan.releases:
         click.echo("no ranges of memory would be given back")
-    if plan.free < plan.size:
+    if plan.free is not None and plan.free < plan.size:
         click.echo("phypan: there may be too little room: zeros take none", err=True)
     return 0
 

@@ -72,7 +72,7 @@ class Levels(click.ParamType):  # type: ignore[type-arg]
 
 @click.command(cls=LateOptions, late=_writer_options)
 @source_options
-@click.argument("target", type=PATH, required=False)
+@click.argument("target", required=False)
 @click.option("--format", "format_name", metavar="NAME", help="elf, kdump, ...  [default: elf]")
 @click.option("-f", "--force", is_flag=True, help="Overwrite TARGET.")
 @_letters
@@ -88,7 +88,7 @@ def convert(
     source_name: str | None,
     hpt: Path | None,
     keys: tuple[Path, ...],
-    target: Path | None,
+    target: str | None,
     dump_level: tuple[int, ...],
     split: int,
     seal_for: tuple[str, ...],
@@ -100,8 +100,8 @@ def convert(
 ) -> None:
     """Write SOURCE to TARGET in another format: for crash, drgn, gdb, libkdumpfile.
 
-    TARGET may be -, for standard output: a flattened dump. With -c, -l, -p, -z or -d it is a
-    compressed dump, else an ELF vmcore.
+    With -c, -l, -p, -z or -d it is a compressed dump, else an ELF vmcore. TARGET may be -, for
+    standard output, or an address as for `capture`: then it is flattened.
     """
     chosen = _chosen(**options)
     if target is None and not dry_run:

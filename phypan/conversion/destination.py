@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from phypan.places.pipe import Pipe
+from phypan.places import opening
+from phypan.places.address import local_path
 from phypan.places.protocols import Stream
 from phypan.places.sealed import Sealed
 from phypan.sealing.chunks import Seal
 from phypan.sealing.keys import recipients
-from phypan.sinks import Bytes, FileOutput, FlattenedOutput, Output, flattened_file, pipe
-
-STANDARD_OUTPUT = "-"
+from phypan.sinks import Bytes, FileOutput, FlattenedOutput, Output
 
 
 @dataclass(frozen=True)
@@ -36,37 +33,35 @@ class Destination:
     @contextmanager
     def open(self, path: str | os.PathLike[str]) -> Iterator[Output]:
         """The Output at `path`, made durable and named when it is left without an error."""
-        if not self.seal_for:
-            with self._plain(Path(path)) as output:
-                yield output
+        target = os.fspath(path)
+        here = opening.is_here(target)
+        if here and not self.seal_for and not self.flattened:
+            with FileOutput(local_path(target), force=self.force) as file:
+                yield file
             return
-        seal = Seal.new(recipients(self.seal_for))
-        with _stream(path, self.force) as stream:
-            sealed = Sealed(stream, seal)
-            with FlattenedOutput(sealed.append) as output:
+        seal = Seal.new(recipients(self.seal_for)) if self.seal_for else None
+        with self._stream(target) if here else self._elsewhere(target) as stream:
+            around = stream if seal is None else Sealed(stream, seal)
+            with FlattenedOutput(around.append) as output:
                 yield output
-            sealed.finish()
+            around.finish()
 
     @contextmanager
-    def _plain(self, path: Path) -> Iterator[Output]:
-        if str(path) == STANDARD_OUTPUT:
-            with pipe(sys.stdout.fileno(), "standard output") as output:
-                yield output
-        elif self.flattened:
-            with flattened_file(path, force=self.force) as output:
-                yield output
-        else:
-            with FileOutput(path, force=self.force) as output:
-                yield output
+    def _stream(self, path: str) -> Iterator[Stream]:
+        with FileOutput(local_path(path), force=self.force) as file:
+            yield _InFile(file)
+
+    @contextmanager
+    def _elsewhere(self, target: str) -> Iterator[Stream]:
+        opening.check(target, force=self.force)
+        stream = opening.open_stream(target, {}, _LARGEST)
+        try:
+            yield stream
+        finally:
+            stream.close()
 
 
-@contextmanager
-def _stream(path: str | os.PathLike[str], force: bool) -> Iterator[Stream]:
-    if os.fspath(path) == STANDARD_OUTPUT:
-        yield Pipe(sys.stdout.fileno(), "standard output")
-        return
-    with FileOutput(path, force=force) as file:
-        yield _InFile(file)
+_LARGEST = 1 << 40  # bytes: what may go to a store that must know of more beforehand
 
 
 class _InFile:

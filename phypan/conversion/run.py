@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from phypan.conversion.destination import STANDARD_OUTPUT, Destination
+from phypan.conversion.destination import Destination
 from phypan.dump import Dump
 from phypan.errors import OutputError, Unsupported
 from phypan.hooks import Writer, Written
+from phypan.places.address import PIPE, shown
 from phypan.sinks import Progress
 
 
@@ -22,7 +23,7 @@ from phypan.sinks import Progress
 class Converted:
     """What a conversion made; a path where one is wanted.
 
-    paths       the files, in order; "-" is standard output
+    paths       the files, in order; "-" is standard output, and an address that of another place
     written     what each of them holds
     excluded    pages that the filter left out, by their type
     dump_level  at which it did
@@ -64,7 +65,7 @@ def run(
 ) -> Converted:
     """Write `dump` to `target`; where there is no room at one of `levels`, at the next."""
     check_options(writer, options)
-    if split > 1 and (not writer.splits or os.fspath(target) == STANDARD_OUTPUT):
+    if split > 1 and (not writer.splits or os.fspath(target) == PIPE):
         raise Unsupported(f"{writer.name} to {os.fspath(target)} cannot be split")
     started = time.monotonic()
     destination = Destination(force, flattened, tuple(seal_for))
@@ -113,19 +114,19 @@ def _written(
     options: Mapping[str, Any],
 ) -> tuple[tuple[Path, ...], tuple[Written, ...]]:
     """(the files, what is in each of them)."""
-    paths = [Path(target)]
+    targets = [os.fspath(target)]
     if split > 1:
-        paths = [Path(f"{os.fspath(target)}.{number + 1}") for number in range(split)]
+        targets = [f"{os.fspath(target)}.{number + 1}" for number in range(split)]
     results = []
-    for number, path in enumerate(paths):
+    for number, place in enumerate(targets):
         part = {"part": number, "parts": split} if split > 1 else {}
-        with destination.open(path) as output:
+        with destination.open(place) as output:
             written = writer.write(chosen, output, progress, **options, **part)
         results.append(written or Written(0))
         if not results[-1].complete and results[-1].reason:
-            paths = paths[: number + 1]
+            targets = targets[: number + 1]
             break
-    return tuple(paths), tuple(results)
+    return tuple(Path(shown(place)) for place in targets), tuple(results)
 
 
 def _no_space(error: OutputError) -> bool:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from phypan.descriptors import write_on
 from phypan.errors import OutputError, os_errors
 from phypan.places.protocols import Bytes
 
@@ -23,9 +24,7 @@ class Pipe:
         """Wait until the other side, or the pipe, has taken it."""
         with os_errors(OutputError, self.name):
             for part in parts:
-                view = memoryview(part).cast("B")
-                while view:
-                    view = view[os.write(self._fd, view) :]
+                write_on(self._fd, part)
 
     def confirm(self) -> int:
         """Nothing is ever certain."""

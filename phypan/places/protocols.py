@@ -13,19 +13,22 @@ Bytes = bytes | bytearray | memoryview
 class Certain:
     """What is certain to be at a place after a call of `confirm`.
 
-    at     file offset below which everything is; None: all that was put before the call
-    place  what it takes to go on from there, in words of JSON: a list is what is new of one that
-           grows, all else replaces what was said before
+    at          file offset below which everything is that was put
+    place       what it takes to go on from there, in words of JSON: its "parts" are those that
+                are new, all else replaces what was said before
+    everything  whether nothing was put that is not certain: then zeros behind it are as well
     """
 
-    at: int | None = None
+    at: int
     place: Mapping[str, Any] = field(default_factory=dict)
+    everything: bool = False
 
 
 class Target(Protocol):
     """Takes the bytes of one file, at offsets that mostly ascend; what is not put is zeros."""
 
     name: str
+    rewritable: bool  # whether nothing is left of what was put where something is put again
 
     def put(self, at: int, data: Bytes) -> None:
         """Put `data` at file offset `at`. Unreachable when it may go if tried again later."""

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from phypan import api
-from phypan.errors import OutputError
+from phypan.errors import OutputError, os_errors
 from phypan.live import system as live
 from phypan.live.system import LiveSystem, NoDump
+from phypan.places import opening
+from phypan.places.address import local_path, scheme_of
+from phypan.places.patience import Patience, silent
 from phypan.rescue import copier, under_way
-from phypan.rescue.first_record import first_record, memory_of
-from phypan.rescue.journal import Journal, Record
-from phypan.rescue.local import LocalFile
+from phypan.rescue.first_record import first_record, memory_of, releases_usually
+from phypan.rescue.journal import Journal
 from phypan.rescue.session import Captured, Session
+from phypan.rescue.target import make_ready
+from phypan.sealing.keys import recipients
 from phypan.sinks import Progress, no_progress
+
+STATE = "/var/lib/phypan"  # of captures to other machines; PHYPAN_STATE for another folder
 
 
 def capture(
@@ -30,36 +37,55 @@ def capture(
     journal: str | os.PathLike[str] | None = None,
     verify: bool = True,
     window: int = copier.WINDOW,
+    seal_for: Sequence[str] = (),
+    retries: int = Patience.retries,
+    retry_wait: float = Patience.wait,
+    report: Callable[[str], None] = silent,
     progress: Progress = no_progress,
     **options: Any,
 ) -> Captured:
     """Save the dump that waits in the system below `root`, and give its memory back.
 
-    target   a path
-    release  whether to give memory back; None: as usual, that is for kernels of phyp dump
-    resume   go on with a capture that was stopped, if there is one
-    force    overwrite what is at the target
-    journal  where the journal is to be
-    verify   whether what was written is read back from the disk before it counts as safe
-    window   bytes after which what was written is made certain
-    options  the ELF writer's own
+    target      a path; a URL of ssh, sftp, s3, http, https, or of what else fsspec writes to; or
+                "-", standard output. A place without offsets gets the flattened form
+    release     whether to give memory back; None: as usual, that is for kernels of phyp dump, and
+                not to a pipe, which confirms nothing
+    resume      go on with a capture that was stopped, if there is one
+    force       overwrite what is at the target
+    journal     where the journal is to be
+    verify      whether what was written is read back from the disk before it counts as safe
+    window      bytes after which what was written is made certain
+    seal_for    age public keys, or files of them: only their owners can read what is written
+    retries     how often to try again in a row when a place does not answer
+    retry_wait  seconds before the first of these; each is twice as long, up to 60
+    report      called with a line for a person before each of them
+    options     the ELF writer's own
 
     Raises PhypanError; the journal and the unfinished file stay, and `resume` goes on with them.
     """
     begin = time.monotonic()
-    path = Path(journal) if journal is not None else journal_of(target)
+    address = os.fspath(target) if scheme_of(target) else local_path(target)
+    path = Path(journal) if journal is not None else journal_of(address)
     system = live.status(root)
+    patience = Patience(retries, retry_wait, report)
     opened = _unfinished(path, resume=resume, force=force)
     if opened is None:
-        opened = _begin(path, os.fspath(target), system, release, force, options)
+        wishes = {"release": release, "force": force, "seal_for": recipients(seal_for)}
+        opened = _begin(path, address, system, wishes, options, patience)
     with opened:
-        return Session(opened, system, verify, window, progress, begin).run()
+        return Session(opened, system, verify, window, progress, patience, begin).run()
 
 
 def journal_of(target: str | os.PathLike[str]) -> Path:
-    """The journal of a capture to `target`: beside it."""
-    path = Path(target)
-    return path.with_name(path.name + ".journal")
+    """The journal of a capture to `target`: beside it, or in STATE if it is not on this machine."""
+    if opening.is_here(os.fspath(target)):
+        path = Path(local_path(target))
+        return path.with_name(path.name + ".journal")
+    folder = Path(os.environ.get("PHYPAN_STATE", STATE))
+    with os_errors(OutputError, folder):
+        folder.mkdir(parents=True, mode=0o700, exist_ok=True)
+    digest = hashlib.sha256(os.fspath(target).encode()).hexdigest()[:12]
+    return folder / f"capture-{digest}.journal"
 
 
 def _unfinished(path: Path, *, resume: bool, force: bool) -> Journal | None:
@@ -86,9 +112,9 @@ def _begin(
     path: Path,
     address: str,
     system: LiveSystem,
-    release: bool | None,
-    force: bool,
+    wishes: Mapping[str, Any],
     options: Mapping[str, Any],
+    patience: Patience,
 ) -> Journal:
     """A journal with its first record: all that it takes to make the file, but for memory."""
     if system.mechanism is None:
@@ -98,20 +124,17 @@ def _begin(
         memory = memory_of(dump)
         memory.lock()
         record = first_record(address, system, dump, memory, options)
-    record["release"] = system.mechanism == "phyp" if release is None else release
-    record["force"] = force
+    release = wishes["release"]
+    usual = releases_usually(system, address)
+    record["release"] = usual if release is None else release
+    record["force"] = wishes["force"]
+    record["seal_for"] = [key.hex() for key in wishes["seal_for"]]
     journal = Journal(path, new=True)
     try:
-        _make_unfinished(record)
-        journal.append(record)
+        journal.append(patience.call(lambda: make_ready(record)))
     except BaseException:
         with journal:
             journal.remove()
         raise
     under_way.note(system, path)
     return journal
-
-
-def _make_unfinished(record: Record) -> None:
-    """Make the unfinished file, so that what is in its way is told before anything is done."""
-    LocalFile(record["target"], force=record["force"]).close()

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 from phypan.errors import InputError
 from phypan.formats import lost
 from phypan.formats.lost import Lost
 from phypan.live.store import LiveStore
+from phypan.places.protocols import Target
 from phypan.rescue.giving import Giver
-from phypan.rescue.local import LocalFile
 from phypan.rescue.outline import Outline, Piece
 from phypan.sinks import Progress
 
@@ -31,14 +32,14 @@ class Copier:
     """One run of a capture over an outline.
 
     at    file offset up to which everything was put, or is zeros
-    lost  what could not be read
+    lost  what could not be read; what of it is behind `at` is lost, even if it can be read by now
     """
 
     def __init__(
         self,
         outline: Outline,
         memory: LiveStore | None,
-        target: LocalFile,
+        target: Target,
         giver: Giver,
         *,
         at: int = 0,
@@ -48,6 +49,7 @@ class Copier:
         self._outline, self._memory, self._target, self._giver = outline, memory, target, giver
         self.at, self.lost = at, lost
         self._resumed = at > 0
+        self._given_up = [entry for entry in lost if entry.at + entry.size > at]
         self._window = window
         self._told = len(lost)  # of these, how many are in the journal
         self._committed = at  # file offset at which the last commit began
@@ -79,9 +81,11 @@ class Copier:
         assert self._memory is not None
         for offset, size, at in self._outline.behind(self.at):
             for start, length in self._memory.data(offset, size):
-                for position in range(start, start + length, CHUNK):
-                    count = min(CHUNK, start + length - position)
+                position, end = start, start + length
+                while position < end:  # each chunk ends where it always does, wherever this began
+                    count = min(CHUNK - position % CHUNK, end - position)
                     yield Piece(position, count, at + position - offset)
+                    position += count
 
     def _copy(self, piece: Piece) -> None:
         assert self._memory is not None
@@ -90,6 +94,10 @@ class Copier:
             self._memory.readinto(piece.offset, buffer)
         except InputError:
             self._copy_bit_by_bit(piece, buffer)
+        for entry in self._given_up:
+            first, last = max(entry.at, piece.at), min(entry.at + entry.size, piece.at + piece.size)
+            if first < last:
+                _fill(buffer[first - piece.at : last - piece.at])
         self._put(piece.at, piece.size)
 
     def _copy_bit_by_bit(self, piece: Piece, buffer: memoryview) -> None:
@@ -101,10 +109,14 @@ class Copier:
             try:
                 self._memory.readinto(piece.offset + at, part)
             except InputError as error:
-                part[:] = (lost.FILL * -(-len(part) // len(lost.FILL)))[: len(part)]
+                _fill(part)
                 why = f"it could not be read: {error.what}"
-                missing.append(Lost(piece.at + at, len(part), why))
+                if not self._is_given_up(piece.at + at):
+                    missing.append(Lost(piece.at + at, len(part), why))
         self.lost += lost.merged(missing)
+
+    def _is_given_up(self, at: int) -> bool:
+        return any(entry.at <= at < entry.at + entry.size for entry in self._given_up)
 
     def _put(self, at: int, size: int) -> None:
         """Put the first `size` bytes of the buffer, but for blocks of zeros."""
@@ -143,8 +155,13 @@ class Copier:
             commit.result()
 
     def _make_certain(self, at: int, new: list[Lost]) -> None:
-        self._target.confirm()
-        self._giver.safe(self._outline, at, {"safe": at, "lost": new})
+        certain = self._target.confirm()
+        told: dict[str, Any] = {}
+        if certain is not None:
+            at = max(at, certain.at) if certain.everything else certain.at
+            new = [*new, *self.untold()]  # of what was put since, too
+            told["place"] = certain.place
+        self._giver.safe(self._outline, at, {"safe": at, "lost": new, **told})
 
     def untold(self) -> list[Lost]:
         """What was lost and is not in the journal yet; now the caller is to put it there."""
@@ -160,15 +177,21 @@ class Copier:
         if self._memory is None and self.at < self._outline.size:
             self.lost.append(Lost(self.at, self._outline.size - self.at, GONE))
         if size == self._outline.size and self.lost:
-            trailer = lost.write(lost.merged(self.lost))
+            trailer = lost.write(lost.merged(sorted(self.lost)))
             self._target.put(size, trailer)
             size += len(trailer)
         if self.lost or size < self._outline.size:
             self._put_head(self._outline.incomplete_head)
-        elif self._resumed:  # an earlier run may have come to the end with something lost
+        elif (
+            self._resumed and self._target.rewritable
+        ):  # an earlier run may have come to the end with something lost
             self._put_head(self._outline.head)
         return size
 
     def _put_head(self, head: bytes) -> None:
         self._target.confirm()  # as it was, before it is changed
         self._target.put(0, head[:_ELF_HEADER])
+
+
+def _fill(part: memoryview) -> None:
+    part[:] = (lost.FILL * -(-len(part) // len(lost.FILL)))[: len(part)]

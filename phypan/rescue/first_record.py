@@ -18,6 +18,7 @@ from phypan.live.page_flags import PageFlags
 from phypan.live.release_plan import Reservation
 from phypan.live.store import LiveStore
 from phypan.live.system import LiveSystem
+from phypan.places.address import PIPE
 from phypan.rescue.outline import outline
 from phypan.sinks import no_progress
 
@@ -63,6 +64,11 @@ def first_record(
         "page_flags": None if flags is None else (flags.page_size, flags.byte),
         "problems": [astuple(problem) for problem in problems],
     }
+
+
+def releases_usually(system: LiveSystem, address: str) -> bool:
+    """Whether memory is given back if nobody says: a pipe never tells that anything is safe."""
+    return system.mechanism == "phyp" and address != PIPE
 
 
 def fingerprints(dump: Dump) -> list[str]:

@@ -26,6 +26,8 @@ class LocalFile:
     verify  whether what was put is read back and compared before it counts as certain
     """
 
+    rewritable = True
+
     def __init__(
         self,
         path: str | os.PathLike[str],

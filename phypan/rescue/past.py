@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from phypan.formats.lost import Lost
 from phypan.rescue.journal import Record
@@ -15,7 +16,8 @@ class Past:
 
     begin       its first record
     safe        file offset below which the file is certain to be there
-    lost        what could not be read of what is safe
+    lost        what could not be read: all of it once the file is complete
+    place       what its place told (see phypan.places.protocols.Certain)
     complete    bytes of the file, once all of them had been put
     named       whether the file has its name
     boot        in which it went on last
@@ -25,6 +27,7 @@ class Past:
     begin: Record
     safe: int = 0
     lost: list[Lost] = field(default_factory=list)
+    place: dict[str, Any] = field(default_factory=dict)
     complete: int | None = None
     named: bool = False
     boot: str | None = None
@@ -34,15 +37,23 @@ class Past:
     def of(cls, records: Sequence[Record]) -> Past:
         """Told by all records of a journal."""
         past = cls(records[0], boot=records[0]["boot"])
+        past._add_place(records[0].get("place", {}))
         for record in records[1:]:
             if "boot" in record:
                 past.boot, past.since_boot = record["boot"], []
             past.since_boot.append(record)
-            past.lost += [Lost(*entry) for entry in record.get("lost", ())]
+            lost = [Lost(*entry) for entry in record.get("lost", ())]
+            past.lost = lost if "complete" in record else [*past.lost, *lost]
+            past._add_place(record.get("place", {}))
             past.safe = record.get("safe", past.safe)
             past.complete = record.get("complete", past.complete)
             past.named = past.named or "named" in record
         return past
+
+    def _add_place(self, told: Mapping[str, Any]) -> None:
+        """What is new of `parts`, and in the place of all else what is told now."""
+        parts = [*self.place.get("parts", ()), *told.get("parts", ())]
+        self.place = {**self.place, **told, **({"parts": parts} if parts else {})}
 
     def kept(self) -> list[Lost]:
         """What could not be read below `safe`."""

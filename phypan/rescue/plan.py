@@ -15,8 +15,10 @@ from phypan.formats.release_region import Pair
 from phypan.live import system as live
 from phypan.live.release_plan import Reservation, next_release
 from phypan.live.system import NoDump
+from phypan.places import opening
+from phypan.places.address import local_path, shown
 from phypan.rescue import copier
-from phypan.rescue.first_record import first_record, memory_of
+from phypan.rescue.first_record import first_record, memory_of, releases_usually
 from phypan.rescue.outline import Outline
 
 
@@ -27,7 +29,7 @@ class CapturePlan:
     mechanism  how the dump was made: phyp, fadump or kdump
     target     where it would be
     size       bytes of the file
-    free       bytes that are free there
+    free       bytes that are free there; None if nothing says
     saved      bytes of memory that would be saved
     releases   what would be given back, in this order; where the kernel takes no ranges, nothing
     problems   what is inconsistent or missing in the dump
@@ -36,7 +38,7 @@ class CapturePlan:
     mechanism: str
     target: str
     size: int
-    free: int
+    free: int | None
     saved: int
     releases: Sequence[Pair] = ()
     problems: Sequence[Problem] = ()
@@ -57,16 +59,20 @@ def plan_capture(
     system = live.status(root)
     if system.mechanism is None:
         raise NoDump(system.root)
-    with os_errors(InputError, Path(target).parent):
-        free = shutil.disk_usage(Path(target).parent).free
+    address = os.fspath(target)
+    free = None
+    if opening.is_here(address):
+        address = local_path(address)
+        with os_errors(InputError, Path(address).parent):
+            free = shutil.disk_usage(Path(address).parent).free
     with api.open(system.root, source="live") as dump:
-        told = first_record(os.fspath(target), system, dump, memory_of(dump), options)
+        told = first_record(address, system, dump, memory_of(dump), options)
     outline = Outline.from_json(told["outline"])
     held = told["reservation"] and Reservation(*told["reservation"])
-    wanted = system.mechanism == "phyp" if release is None else release
+    wanted = releases_usually(system, address) if release is None else release
     return CapturePlan(
         system.mechanism,
-        os.fspath(target),
+        shown(address),
         outline.size,
         free,
         sum(piece.size for piece in outline.pieces),

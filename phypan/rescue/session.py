@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from phypan import api
 from phypan.errors import InputError, Problem, Unsupported
@@ -13,15 +12,18 @@ from phypan.live.page_flags import PageFlags
 from phypan.live.release_plan import Reservation
 from phypan.live.store import LiveStore
 from phypan.live.system import LiveSystem
+from phypan.places.address import shown
+from phypan.places.patience import Patience
+from phypan.places.protocols import Target
 from phypan.ranges import Ranges
 from phypan.rescue import under_way
 from phypan.rescue.copier import Copier
 from phypan.rescue.first_record import VERSION, fingerprints
 from phypan.rescue.giving import Giver
 from phypan.rescue.journal import Journal
-from phypan.rescue.local import SUFFIX, LocalFile
 from phypan.rescue.outline import Outline
 from phypan.rescue.past import Past
+from phypan.rescue.target import forget_secret, is_named, open_target
 from phypan.sinks import Progress
 
 
@@ -60,10 +62,12 @@ class Session:
         verify: bool,
         window: int,
         progress: Progress,
+        patience: Patience,
         begin: float,
     ) -> None:
         self._journal, self._system, self._verify = journal, system, verify
         self._window, self._progress, self._begin = window, progress, begin
+        self._patience = patience
         self._past = Past.of(journal.records)
         told = self._past.begin
         if told.get("capture") != VERSION:
@@ -119,60 +123,50 @@ class Session:
     def run(self) -> Captured:
         """Go on until all is done."""
         try:
-            lost = self._past.lost
-            if not self._is_named():
-                lost = self._past.kept()
-                self._make_file(lost)
-                self._journal.append({"named": True})
+            self._patience.call(self._make_file, lambda: self._past.safe)
             self._giver.safe(self._outline, self._outline.size)
             self._giver.everything()
-            return self._finished(lost)
+            return self._finished()
         finally:
             if self._memory is not None:
                 self._memory.close()
 
-    def _finished(self, lost: list[Lost]) -> Captured:
-        size = Past.of(self._journal.records).complete or 0
+    def _finished(self) -> Captured:
+        forget_secret(self._journal.path)
         self._journal.remove()
         under_way.forget(self._system)
         first = self._giver.first
         return Captured(
-            target=self._past.begin["target"],
-            size=size,
-            lost=lost,
+            target=shown(self._past.begin["target"]),
+            size=self._past.complete or 0,
+            lost=self._past.lost,
             released=self._giver.asked,
             first=None if first is None else first - self._begin,
             problems=[*self._problems, *self._giver.problems],
         )
 
-    def _is_named(self) -> bool:
-        """Whether the file was finished; it may be that this was not noted any more."""
-        past = self._past
-        if past.named or past.complete is None:
-            return past.named
-        path = Path(past.begin["target"])
-        return path.exists() and not path.with_name(path.name + SUFFIX).exists()
+    def _make_file(self) -> None:
+        """Make the file, or what is left to be made of it, if that was not done."""
+        self._past = past = Past.of(self._journal.records)
+        if not is_named(past):
+            if self._memory is None and not past.safe:
+                what, hint = "the dump is gone, and nothing of it was saved", "remove the journal"
+                raise InputError(what, where=str(self._journal.path), hint=hint)
+            target = open_target(past, self._outline, self._journal.path, self._verify)
+            try:
+                self._fill(target, past)
+            finally:
+                target.close()
+        if not past.named:
+            self._journal.append({"named": True})
+        self._past = Past.of(self._journal.records)
 
-    def _make_file(self, lost: list[Lost]) -> None:
-        past, told = self._past, self._past.begin
-        if self._memory is None and not past.safe:
-            what, hint = "the dump is gone, and nothing of it was saved", "remove the journal"
-            raise InputError(what, where=str(self._journal.path), hint=hint)
-        target = LocalFile(
-            told["target"],
-            kept=past.safe or None,
-            begins=(self._outline.head, self._outline.incomplete_head),
-            length=self._outline.size,
-            force=told["force"],
-            verify=self._verify,
-        )
-        try:
-            worker = Copier(
-                self._outline, self._memory, target, self._giver,
-                at=past.safe, lost=lost, window=self._window,
-            )  # fmt: skip
-            size = worker.fill(self._progress)
-            self._journal.append({"complete": size, "lost": worker.untold()})
-            target.finish(size)
-        finally:
-            target.close()
+    def _fill(self, target: Target, past: Past) -> None:
+        lost = past.kept() if target.rewritable else past.lost
+        worker = Copier(
+            self._outline, self._memory, target, self._giver,
+            at=past.safe, lost=lost, window=self._window,
+        )  # fmt: skip
+        size = worker.fill(self._progress)
+        self._journal.append({"complete": size, "lost": worker.lost})
+        target.finish(size)

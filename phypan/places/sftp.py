@@ -1,0 +1,271 @@
+"""Sftp: a file on another machine, through its SSH server. NAME.incomplete until it is whole.
+
+The SFTP protocol has offsets, so that this file is written like one of this machine. What is
+certain: the server has it on its disk, by fsync@openssh.com where it offers that (OpenSSH since
+6.5); else it was read back. asyncssh speaks the protocol, with the keys, the agent, the known
+hosts and the configuration of the user's OpenSSH.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import posixpath
+import threading
+import zlib
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from phypan.errors import OutputError, Unreachable, Unsupported
+from phypan.places.address import Address
+from phypan.places.protocols import Bytes
+
+if TYPE_CHECKING:
+    from asyncssh import SFTPClient, SFTPClientFile, SSHClientConnection
+
+SUFFIX = ".incomplete"
+_PENDING = 16  # writes that the server has not answered yet
+_ALIVE = 15  # seconds of silence after which the server is asked whether it is there; four times
+_READ = 1 << 20  # bytes read back at a time
+Result = TypeVar("Result")
+
+
+class _Connection:
+    """A connection to an SSH server, in an event loop in a thread of its own."""
+
+    def __init__(self, address: Address) -> None:
+        try:
+            import asyncssh  # noqa: F401
+        except ImportError:
+            what, hint = "ssh:// needs the package asyncssh", "pip install 'phypan[ssh]'"
+            raise Unsupported(what, where=address.name, hint=hint) from None
+        self.name = address.name
+        self.path = address.path.removeprefix("/~/") if "/~/" in address.path else address.path
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, daemon=True).start()
+        self._connection: SSHClientConnection | None = None
+        try:
+            self.client: SFTPClient = self.call(self._connected(address))
+        except BaseException:
+            self.close()
+            raise
+
+    async def _connected(self, address: Address) -> SFTPClient:
+        import asyncssh
+
+        given = {"port": address.port, "username": address.user, "password": address.password}
+        self._connection = await asyncssh.connect(
+            address.host,
+            keepalive_interval=_ALIVE,
+            keepalive_count_max=4,
+            connect_timeout=30,
+            login_timeout=60,
+            **{name: value for name, value in given.items() if value is not None},
+        )
+        return await self._connection.start_sftp_client()
+
+    def call(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Do it now; its result."""
+        with ssh_errors(self.name):
+            return self.begin(work).result()
+
+    def begin(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
+        """Do it meanwhile."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def close(self) -> None:
+        """Hang up; what is under way ends."""
+        if not self._loop.is_running():
+            return
+        if self._connection is not None:
+            self._loop.call_soon_threadsafe(self._connection.abort)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+
+@contextmanager
+def ssh_errors(name: str) -> Iterator[None]:
+    """Turn what asyncssh and the network raise into phypan's errors."""
+    import asyncssh
+
+    final = (
+        asyncssh.PermissionDenied,
+        asyncssh.HostKeyNotVerifiable,
+        asyncssh.SFTPPermissionDenied,
+        asyncssh.SFTPNoSuchFile,
+        asyncssh.SFTPNoSuchPath,
+        asyncssh.SFTPFileAlreadyExists,
+        asyncssh.ConfigParseError,
+        asyncssh.KeyImportError,
+    )
+    try:
+        yield
+    except final as error:
+        raise OutputError(_said(error), where=name) from error
+    except (asyncssh.Error, OSError, TimeoutError) as error:
+        raise Unreachable(_said(error), where=name) from error
+
+
+def _said(error: BaseException) -> str:
+    said = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
+    return said or type(error).__name__
+
+
+class SftpFile:
+    """The file at `address`, made anew, or taken up again behind its first `kept` bytes.
+
+    begins  what it may begin with when it is taken up again, as far as `kept` goes
+    length  what it is given at once
+    """
+
+    rewritable = True
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        kept: int | None = None,
+        begins: Sequence[bytes] = (),
+        length: int = 0,
+    ) -> None:
+        self.name = address.name
+        self._there = _Connection(address)
+        self._path = self._there.path
+        self._writes: deque[Future[int]] = deque()
+        self._written: list[tuple[int, int, int]] = []  # (file offset, bytes, CRC-32) to read back
+        try:
+            mode = "w+b" if kept is None else "r+b"
+            self._file: SFTPClientFile = self._there.call(self._opened(mode))
+            if kept is not None:
+                self._check(kept, begins)
+                # what is behind was not certain: it is put again, and zeros are not
+                self._there.call(self._file.truncate(kept))
+            if length:
+                self._there.call(self._file.truncate(max(kept or 0, length)))
+            self._syncs = self._sync()
+        except BaseException:
+            self.close()
+            raise
+
+    async def _opened(self, mode: str) -> SFTPClientFile:
+        import asyncssh
+
+        private = asyncssh.SFTPAttrs(permissions=0o600)
+        file: SFTPClientFile = await self._there.client.open(self._path + SUFFIX, mode, private)
+        await file.setstat(private)
+        return file
+
+    def _check(self, kept: int, begins: Sequence[bytes]) -> None:
+        size = self._there.call(self._file.stat()).size or 0
+        hint = "was it replaced by another file?"
+        if size < kept:
+            what = f"has {size:#x} bytes, {kept:#x} were saved to it"
+            raise OutputError(what, where=self.name + SUFFIX, hint=hint)
+        if begins and not any(self._read(0, len(head[:kept])) == head[:kept] for head in begins):
+            raise OutputError("is not what was saved to it", where=self.name + SUFFIX, hint=hint)
+
+    def _read(self, at: int, size: int) -> bytes:
+        return memoryview(self._there.call(self._file.read(size, at))).tobytes()  # type: ignore[arg-type]
+
+    def _sync(self) -> bool:
+        """Have the server make durable what it has; False if it does not offer that."""
+        import asyncssh
+
+        with ssh_errors(self.name):
+            try:
+                self._there.begin(self._file.fsync()).result()
+            except asyncssh.SFTPOpUnsupported:
+                return False
+        return True
+
+    def put(self, at: int, data: Bytes) -> None:
+        """Send it; the server answers later."""
+        copy = bytes(data)
+        self._writes.append(self._there.begin(self._file.write(copy, at)))
+        if not self._syncs:
+            self._written.append((at, len(copy), zlib.crc32(copy)))
+        # One that failed stays, so that whoever confirms sees it as well.
+        with ssh_errors(self.name):
+            while len(self._writes) > _PENDING or (self._writes and self._writes[0].done()):
+                self._writes[0].result()
+                self._writes.popleft()
+
+    def confirm(self) -> None:
+        """Wait until the server has all that was put before this call on its disk."""
+        written, self._written = self._written, []
+        with ssh_errors(self.name):
+            for write in list(self._writes):
+                write.result()
+        if self._syncs:
+            self._sync()
+        for at, size, checksum in written:
+            self._read_back(at, size, checksum)
+
+    def _read_back(self, at: int, size: int, checksum: int) -> None:
+        found, start, end = 0, at, at + size
+        while at < end:
+            data = self._read(at, min(_READ, end - at))
+            if not data:
+                break
+            found, at = zlib.crc32(data, found), at + len(data)
+        if at < end or found != checksum:
+            what = f"{size:#x} bytes at {start:#x} read back are not what was written"
+            raise OutputError(what, where=self.name, hint="save to another place")
+
+    def finish(self, size: int) -> None:
+        """Give it its length, wait until it is durable, and give it its name."""
+        self._there.call(self._file.truncate(size))
+        self.confirm()
+        self._there.call(self._file.close())
+        self._there.call(self._renamed())
+
+    async def _renamed(self) -> None:
+        import asyncssh
+
+        unfinished = self._path + SUFFIX
+        try:
+            await self._there.client.posix_rename(unfinished, self._path)
+        except asyncssh.SFTPOpUnsupported:  # then it is never over another file
+            with suppress(asyncssh.SFTPNoSuchFile):
+                await self._there.client.remove(self._path)
+            await self._there.client.rename(unfinished, self._path)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._there.close()
+
+
+def check(address: Address, *, force: bool) -> None:
+    """OutputError if there is no such folder, or something is there already, finished or not."""
+
+    async def what_is_there(there: _Connection) -> str | None:
+        await there.client.stat(posixpath.dirname(there.path) or ".")
+        for suffix in () if force else ("", SUFFIX):
+            if await there.client.exists(there.path + suffix):
+                return address.name + suffix
+        return None
+
+    found = _asked(address, what_is_there)
+    if found is not None:
+        raise OutputError("exists already", where=found, hint="overwrite it with --force")
+
+
+def is_named(address: Address) -> bool:
+    """Whether the file has its name, and no unfinished one is there."""
+
+    async def named(there: _Connection) -> bool:
+        client, path = there.client, there.path
+        return await client.exists(path) and not await client.exists(path + SUFFIX)
+
+    return _asked(address, named)
+
+
+def _asked(
+    address: Address, question: Callable[[_Connection], Coroutine[Any, Any, Result]]
+) -> Result:
+    there = _Connection(address)
+    try:
+        return there.call(question(there))
+    finally:
+        there.close()

@@ -1,0 +1,86 @@
+"""A conversion goes where a capture may go."""
+
+from __future__ import annotations
+
+import pytest
+
+import phypan
+from tests.places.servers import BUCKET, put_server, s3_server, ssh_server
+from tests.platform_model.test_simulation import assert_memory_is_what_it_was
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made")
+    return folder / "crashed", phypan.simulate(folder / "crashed", memory="1G")
+
+
+def same(made, data: bytes, folder, **more) -> None:
+    (folder / "copy").write_bytes(data)
+    with phypan.open(folder / "copy", **more) as dump:
+        assert assert_memory_is_what_it_was(dump, made[1].before)
+
+
+def test_to_a_server_that_takes_put(made, tmp_path) -> None:
+    with put_server() as server:
+        phypan.convert(made[0], server.address(), format="kdump")
+        same(made, server.kept["/dumps/vmcore"], tmp_path)
+        with pytest.raises(phypan.OutputError, match="exists already"):
+            phypan.convert(made[0], server.address())
+        server.answers = [507]
+        with pytest.raises(phypan.OutputError, match="507 Insufficient Storage"):
+            phypan.convert(made[0], server.address("/full"))
+
+
+def test_to_an_ssh_server(made, tmp_path, phypan_command, monkeypatch) -> None:
+    with ssh_server(tmp_path) as server:
+        monkeypatch.setenv("HOME", str(server.home))
+        monkeypatch.setenv("SSH_AUTH_SOCK", "")
+        key = tmp_path / "key"
+        words = ("convert", made[0], server.address(tmp_path / "there"), "-l")
+        done = phypan_command(*words, "--seal-for", phypan.write_pair(key))
+        assert done.code == 0, done.err
+        same(made, (tmp_path / "there").read_bytes(), tmp_path, keys=[key])
+        again = phypan_command(*words)
+        assert again.code == 1
+        assert "exists already" in again.err
+
+
+def test_to_an_s3_server(made, tmp_path, phypan_command, monkeypatch) -> None:
+    with s3_server() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.port}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        done = phypan_command("convert", made[0], f"s3://{BUCKET}/there")
+        assert done.code == 0, done.err
+        same(made, server.get("there"), tmp_path)
+
+
+def test_to_whatever_fsspec_knows(made, tmp_path) -> None:
+    import fsspec
+
+    phypan.convert(made[0], "memory://dumps/vmcore")
+    data = fsspec.filesystem("memory").cat("/dumps/vmcore")
+    same(made, data, tmp_path)
+    with pytest.raises(phypan.OutputError, match="exists already"):
+        phypan.convert(made[0], "memory://dumps/vmcore")
+    fsspec.filesystem("memory").rm("/dumps/vmcore")
+
+
+def test_a_place_that_nobody_knows_is_not_supported(made) -> None:
+    with pytest.raises(phypan.Unsupported, match="nowhere"):
+        phypan.convert(made[0], "nowhere://host/path")
+
+
+@pytest.mark.parametrize(
+    ("target", "module", "extra"),
+    [("ssh://host/x", "asyncssh", "ssh"), ("s3://b/x", "s3fs", "s3")],
+)
+def test_what_a_place_needs_is_told(made, monkeypatch, target, module, extra) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(phypan.Unsupported, match=f"needs the package {module}") as caught:
+        phypan.convert(made[0], target)
+    assert f"phypan[{extra}]" in caught.value.hint
