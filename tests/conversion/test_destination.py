@@ -48,10 +48,8 @@ def test_to_an_ssh_server(made, tmp_path, phypan_command, monkeypatch) -> None:
 
 def test_to_an_s3_server(made, tmp_path, phypan_command, monkeypatch) -> None:
     with s3_server() as server:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.port}")
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        for name, value in server.variables().items():
+            monkeypatch.setenv(name, value)
         done = phypan_command("convert", made[0], f"s3://{BUCKET}/there")
         assert done.code == 0, done.err
         same(made, server.get("there"), tmp_path)

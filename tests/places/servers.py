@@ -114,13 +114,16 @@ class S3Server:
 
     port: int
 
+    def variables(self, port: int | None = None) -> dict[str, str]:
+        return {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port or self.port}",
+            "AWS_ACCESS_KEY_ID": "id",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+
     def patch(self, port: int | None = None) -> Callable[[], None]:
-        return environment(
-            AWS_ENDPOINT_URL=f"http://127.0.0.1:{port or self.port}",
-            AWS_ACCESS_KEY_ID="id",
-            AWS_SECRET_ACCESS_KEY="secret",
-            AWS_DEFAULT_REGION="us-east-1",
-        )
+        return environment(**self.variables(port))
 
     @property
     def _bucket(self) -> Any:

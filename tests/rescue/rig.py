@@ -336,9 +336,10 @@ class _Faults:
         self.calls = self.asked = 0
         self.undo: list[tuple[Any, tuple[Any, ...]]] = []  # (what makes it durable, how to undo it)
         self.lock = threading.Lock()  # who dies holds it: other threads do nothing any more
-        self.real = {name: getattr(os, name) for name in (*CHANGING, "open")}
+        self.real: dict[str, Any] = {}  # what was there before: a test's patches, too
 
     def install(self) -> None:
+        self.real = {name: getattr(os, name) for name in (*CHANGING, "open")}
         for name in CHANGING:
             setattr(os, name, lambda *args, _name=name, **more: self.call(_name, args, more))
         os.open = self.open

@@ -33,17 +33,19 @@ def diff(
     section: tuple[str, ...] = (),
     other_regions: tuple[Path, ...] = (),
     other_symbols: tuple[Path, ...] = (),
+    other_key: tuple[Path, ...] = (),
 ) -> Iterator[DiffRow]:
     """Compare with another dump: kernel, registers, tasks, modules, log, code and pages.
 
     section        only this of them; may be given several times
     other_regions  what says where the firmware preserved memory of the other
     other_symbols  the other kernel's vmlinux with debuginfo, or a module's
+    other_key      file of secret keys, if the other dump is sealed
     """
     for name in section:
         if name not in _SECTIONS:
             raise Unsupported(f"no section {name!r}", hint=f"there are: {', '.join(_SECTIONS)}")
-    with phypan.open(other, regions=other_regions, symbols=other_symbols) as second:
+    with phypan.open(other, regions=other_regions, symbols=other_symbols, keys=other_key) as second:
         for name, compare in _SECTIONS.items():
             if name in section or not section:
                 yield from _rows(dump, second, name, compare)

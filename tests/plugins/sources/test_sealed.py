@@ -57,6 +57,9 @@ def test_commands_need_the_key(made, phypan_command, tmp_path) -> None:
     )
     done = phypan_command("repair", folder / "small", tmp_path / "r", "--key", folder / "key")
     assert done.code == 0, done.err
+    words = ("diff", folder / "crashed", folder / "small", "--section", "kernel")
+    assert "is sealed" in phypan_command(*words).err
+    assert phypan_command(*words, "--other-key", folder / "key").code == 0
     told = phypan_command("doctor", folder / "small", "--key", folder / "key").out
     assert "[memory]" in told or "memory" in told
 

@@ -1,0 +1,71 @@
+"""The whole of it as on the machine: the command line, the mounted model, and real servers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import pytest
+
+import phypan
+from tests import mounting
+from tests.places.servers import BUCKET, put_server, s3_server, ssh_server
+from tests.platform_model.test_simulation import assert_memory_is_what_it_was
+
+MODEL = {"kernel": "2.6.32", "memory": "640M", "boot_memory": "128M"}
+
+
+@contextmanager
+def to_ssh(folder):
+    with ssh_server(folder) as server:
+        yield server.address(folder / "copy"), {"HOME": str(server.home), "SSH_AUTH_SOCK": ""}
+
+
+@contextmanager
+def to_s3(folder):
+    with s3_server() as server:
+        yield f"s3://{BUCKET}/dumps/vmcore", server.variables()
+        (folder / "copy").write_bytes(server.get("dumps/vmcore"))
+
+
+@contextmanager
+def to_put(folder):
+    with put_server() as server:
+        yield server.address(), {}
+        (folder / "copy").write_bytes(server.kept["/dumps/vmcore"])
+
+
+@contextmanager
+def to_pipe(folder):
+    yield "-", {}
+
+
+@contextmanager
+def to_path(folder):
+    yield str(folder / "copy"), {}
+
+
+@pytest.mark.parametrize("place", [to_path, to_ssh, to_s3, to_put, to_pipe])
+def test_the_dump_is_the_memory_before_the_crash_and_all_is_given_back(tmp_path, place) -> None:
+    key = tmp_path / "key"
+    sealed = ["--seal-for", phypan.write_pair(key)] if place in (to_s3, to_pipe) else []
+    options = [word for name, value in MODEL.items()
+               for word in (f"--{name.replace('_', '-')}", value)]  # fmt: skip
+    with mounting.mounted(tmp_path / "m", *options) as root, place(tmp_path) as (target, variables):
+        words = [sys.executable, "-m", "phypan", "capture", target, "--root", root, *sealed]
+        words += ["--release"] * (place is to_pipe)
+        environment = {**os.environ, "PHYPAN_STATE": str(tmp_path / "state"), **variables}
+        environment["PHYPAN_RUN"] = str(tmp_path / "run")
+        with (tmp_path / "copy" if place is to_pipe else tmp_path / "said").open("wb") as out:
+            done = subprocess.run(words, env=environment, stdout=out, stderr=-1, check=False)
+        assert done.returncode == 0, done.stderr.decode()
+        assert mounting.state(root)["registered_anew"] == 1
+        assert not mounting.state(root)["dump_waiting"]
+    state = tmp_path / "state"
+    assert not state.exists() or not list(state.iterdir())
+    before = phypan.simulate(**MODEL).before  # the same each time
+    with phypan.open(tmp_path / "copy", keys=[key]) as dump:
+        assert assert_memory_is_what_it_was(dump, before)
+        assert not dump.incomplete
