@@ -8,6 +8,7 @@ points to the first waiter, and the function that waits has saved its address.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -20,11 +21,13 @@ from phypan.linux.walk import faults
 if TYPE_CHECKING:
     from phypan.dump import Dump
 
-_NAMES = (  # what the functions that wait have in their names, the most certain first
-    ("rwsem", "rw_semaphore"),
-    ("mutex", "mutex"),
-    ("down", "semaphore"),
+_NAMES = (  # what the functions that wait are called
+    (re.compile(r"_*(call_)?rwsem_|_*down_(read|write)"), "rw_semaphore"),
+    (re.compile(r"_*(ww_)?mutex_"), "mutex"),
+    (re.compile(r"_*down(_common|_interruptible|_killable|_timeout)?(\.|$)"), "semaphore"),
+    (re.compile(r"_*rt_mutex_|_*rt_spin_lock|rtlock_"), "rt_mutex"),
 )
+_LISTED = ("rw_semaphore", "mutex", "semaphore")  # with lists of waiters; a rt_mutex has a tree
 _MOST_WAITERS = 1 << 12  # of one lock
 _MAX_STACK = 1 << 17  # bytes
 _KERNEL = 0xC
@@ -96,12 +99,8 @@ class LockWaiters:
     def _kind(self, frames: Sequence[Frame], waiter: int) -> str | None:
         """The kind of lock, by the name of the function in whose frame the waiter is."""
         inside = [frame for frame in frames if frame.sp is not None and frame.sp <= waiter]
-        for frame in reversed(inside):
-            name = self.name(frame)
-            for part, kind in _NAMES:
-                if part in name:
-                    return kind
-        return None
+        kinds = (kind_of(self.name(frame)) for frame in reversed(inside))
+        return next((kind for kind in kinds if kind in _LISTED), None)
 
     def _of_waiter(self, task: Task, kind: str, waiter: int) -> int | None:
         """The lock in whose list a waiter is."""
@@ -166,3 +165,8 @@ class LockWaiters:
         """The function of a frame."""
         symbol = self._dump.symbols.caller(frame.pc)
         return symbol.name if symbol else ""
+
+
+def kind_of(function: str) -> str | None:
+    """The kind of lock that a function waits for, by its name; None for other functions."""
+    return next((kind for pattern, kind in _NAMES if pattern.match(function)), None)

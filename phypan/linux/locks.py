@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from phypan.errors import Problem
-from phypan.linux.lock_waiters import LockWaiters
+from phypan.linux.lock_waiters import LockWaiters, kind_of
 from phypan.linux.stack import Frame
 from phypan.linux.tasks import Task
 from phypan.linux.walk import attempt, faults, reason
@@ -134,15 +134,14 @@ class _Finder:
             return None
 
     def _place(self, frames: Sequence[Frame]) -> int | None:
-        """Where the lock is wanted: behind the last function in a row that is one of locks."""
-        locking = [n for n, frame in enumerate(frames) if _is_locking(self._stacks.name(frame))]
-        behind = locking[-1] + 1 if locking else len(frames)
+        """Where the lock is wanted: behind the functions that wait, which call each other."""
+        waiting = [kind_of(self._stacks.name(frame)) is not None for frame in frames]
+        if True not in waiting:
+            return None
+        behind = waiting.index(True)
+        while behind < len(frames) and waiting[behind]:
+            behind += 1
         return frames[behind].pc if behind < len(frames) else None
-
-
-def _is_locking(name: str) -> bool:
-    parts = ("mutex", "rwsem", "down_read", "down_write", "__down", "down_")
-    return any(part in name for part in parts) or name == "down"
 
 
 def _number(value: drgn.Object) -> int:

@@ -287,3 +287,16 @@ def modules(case: Case) -> str:
     except NotApplicable:
         pass
     return f"{len(rows)} modules"
+
+
+def locks(case: Case) -> str:
+    """`phypan locks` names the tasks that the kernel's watchdog found blocked, as a deadlock."""
+    rows = _rows(case, "locks")
+    if case.cell.crash != "deadlock":
+        raise NotApplicable("no lock was waited for to order")
+    blocked = set(re.findall(r"INFO: task (\S+):(\d+) blocked for more", case.first_boot))
+    ours = {(row.comm, str(row.pid)) for row in rows if row.deadlock is not None}
+    assert blocked, "the watchdog told of no task"
+    assert blocked <= ours, f"the kernel said {blocked}, in deadlocks are {ours}"
+    assert {row.owner for row in rows} == {row.pid for row in rows}, "who waits for whom"
+    return " and ".join(f"{row.comm} waits for {row.name}" for row in rows)

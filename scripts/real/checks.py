@@ -227,7 +227,7 @@ CHECKS: dict[str, Check] = {
     for check in (
         opens, says, contents, memory, prstatus, registers, vectors, reopened, crash, drgn,
         makedumpfile, analyses.translation, analyses.hpt, analyses.vtop, analyses.dmesg,
-        analyses.ps, analyses.bt, analyses.modules,
+        analyses.ps, analyses.bt, analyses.modules, analyses.locks,
     )
 }  # fmt: skip
 

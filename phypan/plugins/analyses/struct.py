@@ -37,6 +37,7 @@ def struct(
 ) -> Iterator[StructRow]:
     """Show the layout of a type NAME; with PLACE, an address or symbol, the object there.
 
+    A NAME that is a variable's, and no type's, shows that.
     member  a way from there: "mm->pgd", "comm", "cpus_mask.bits[0]"
     deep    the members of structures in it too
     """
@@ -45,10 +46,13 @@ def struct(
     wrong: tuple[type[Exception], ...] = (*walk.faults(), SyntaxError)  # the name's, in C
     try:
         found = _type(dump.program, name)
-        if place is None:
+        if found is None:
+            subject = dump.program.variable(name)
+        elif place is None:
             yield from _layout(found, member, deep)
             return
-        subject = _object(dump, found, places.address(dump, place))
+        else:
+            subject = _object(dump, found, places.address(dump, place))
         for step in _steps(member):
             subject = _next(subject, step)
         yield from _values(dump, subject, member, deep)
@@ -59,8 +63,8 @@ def struct(
         raise Unsupported(walk.reason(error), where=where) from error
 
 
-def _type(program: drgn.Program, name: str) -> drgn.Type:
-    """A type by its name in C, with or without its keyword."""
+def _type(program: drgn.Program, name: str) -> drgn.Type | None:
+    """A type by its name in C, with or without its keyword; None if it is a variable's."""
     if name.startswith(tuple(f"{keyword} " for keyword in _KEYWORDS if keyword)):
         return program.type(name)
     for keyword in _KEYWORDS:
@@ -68,8 +72,10 @@ def _type(program: drgn.Program, name: str) -> drgn.Type:
             return program.type(f"{keyword} {name}".strip())
         except (LookupError, SyntaxError):  # "struct unsigned long" is no name
             continue
-    hint = "`phypan symbol` finds variables; types of modules are known if they have BTF"
-    raise Unsupported(f"the kernel has no type {name!r}", hint=hint)
+    if name in program:
+        return None
+    hint = "`phypan symbol` finds names; types of modules are known if they have BTF"
+    raise Unsupported(f"the kernel has no type and no variable {name!r}", hint=hint)
 
 
 def _object(dump: Dump, of: drgn.Type, address: int) -> drgn.Object:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import phypan
-from phypan.linux import locks, stack, tasks
+from phypan.linux import lock_waiters, locks, stack, tasks
 from tests.linux.test_hostile import damage, physical, run
 
 drgn = pytest.importorskip("drgn")
@@ -182,6 +182,18 @@ def test_cpus_that_wait_for_a_queued_spinlock(kernel) -> None:
         (row,) = rows(dump)
         assert (row.kind, row.lock, row.pid, row.owner) == ("spinlock", lock, task.pid, task.pid)
         assert row.deadlock == 1, "a CPU that waits for itself"
+
+
+@pytest.mark.parametrize(("function", "kind"), [
+    ("__mutex_lock.constprop.0", "mutex"), ("mutex_lock_killable", "mutex"),
+    ("__ww_mutex_lock_slowpath", "mutex"), ("down_read", "rw_semaphore"),
+    ("rwsem_down_write_slowpath", "rw_semaphore"), ("call_rwsem_down_read_failed", "rw_semaphore"),
+    ("___down_common", "semaphore"), ("down", "semaphore"), ("__down_interruptible", "semaphore"),
+    ("rt_mutex_slowlock_block.constprop.0", "rt_mutex"), ("kernel_shutdown_prepare", None),
+    ("shutdown_write", None), ("download", None), ("schedule", None), ("", None),
+])  # fmt: skip
+def test_kinds_by_the_names_of_functions(function, kind) -> None:
+    assert lock_waiters.kind_of(function) == kind
 
 
 # -- circles -------------------------------------------------------------------------------------

@@ -82,6 +82,9 @@ def test_enumerations_and_plain_types(opened) -> None:
     assert row.size == 8
     (row,) = rows(opened, "int", "nr_threads")
     assert int(row.value) == int(opened.program["nr_threads"])
+    (same,) = rows(opened, "nr_threads")
+    assert same.value == row.value
+    assert rows(opened, "init_task", member="comm")[0].value == '"swapper/0"'
 
 
 @pytest.mark.parametrize(("name", "place", "member"), [
