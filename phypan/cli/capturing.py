@@ -58,10 +58,11 @@ def capture(target: str, root: Path, dry_run: bool, **options: Any) -> int:
     for lost in done.lost:
         where = f"{lost.size:#x} bytes at file offset {lost.at:#x}"
         click.echo(f"phypan: lost: {where}: {phypan.printable(lost.why)}", err=True)
-    said = f"{done.target}: {done.size} bytes"
+    piped = target == "-"
+    said = f"{'phypan: standard output' if piped else done.target}: {done.size} bytes"
     if done.released:
         said += f"; {_mib(done.released)} of memory were given back"
-    click.echo(said, err=target == "-")
+    click.echo(said, err=piped)
     return 0 if done.whole else LOST
 
 

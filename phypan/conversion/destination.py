@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +11,6 @@ from typing import Any
 from phypan.places import opening
 from phypan.places.address import local_path
 from phypan.places.protocols import Stream
-from phypan.places.sealed import Sealed
-from phypan.sealing.chunks import Seal
-from phypan.sealing.keys import recipients
 from phypan.sinks import Bytes, FileOutput, FlattenedOutput, Output
 
 
@@ -39,12 +36,21 @@ class Destination:
             with FileOutput(local_path(target), force=self.force) as file:
                 yield file
             return
-        seal = Seal.new(recipients(self.seal_for)) if self.seal_for else None
+        seal_in = self._sealing() if self.seal_for else None
         with self._stream(target) if here else self._elsewhere(target) as stream:
-            around = stream if seal is None else Sealed(stream, seal)
+            around = stream if seal_in is None else seal_in(stream)
             with FlattenedOutput(around.append) as output:
                 yield output
             around.finish()
+
+    def _sealing(self) -> Callable[[Stream], Stream]:
+        """What makes a sealed stream around another one."""
+        from phypan.places.sealed import Sealed
+        from phypan.sealing.chunks import Seal
+        from phypan.sealing.keys import recipients
+
+        seal = Seal.new(recipients(self.seal_for))
+        return lambda stream: Sealed(stream, seal)
 
     @contextmanager
     def _stream(self, path: str) -> Iterator[Stream]:

@@ -2,114 +2,30 @@
 
 The SFTP protocol has offsets, so that this file is written like one of this machine. What is
 certain: the server has it on its disk, by fsync@openssh.com where it offers that (OpenSSH since
-6.5); else it was read back. asyncssh speaks the protocol, with the keys, the agent, the known
-hosts and the configuration of the user's OpenSSH.
+6.5); else it was read back.
 """
 
 from __future__ import annotations
 
-import asyncio
 import posixpath
-import threading
 import zlib
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
-from phypan.errors import OutputError, Unreachable, Unsupported
+from phypan.errors import OutputError
 from phypan.places.address import Address
 from phypan.places.protocols import Bytes
+from phypan.places.ssh import Result, SshConnection, ssh_errors
 
 if TYPE_CHECKING:
-    from asyncssh import SFTPClient, SFTPClientFile, SSHClientConnection
+    from asyncssh import SFTPClientFile
 
 SUFFIX = ".incomplete"
 _PENDING = 16  # writes that the server has not answered yet
-_ALIVE = 15  # seconds of silence after which the server is asked whether it is there; four times
 _READ = 1 << 20  # bytes read back at a time
-Result = TypeVar("Result")
-
-
-class _Connection:
-    """A connection to an SSH server, in an event loop in a thread of its own."""
-
-    def __init__(self, address: Address) -> None:
-        try:
-            import asyncssh  # noqa: F401
-        except ImportError:
-            what, hint = "ssh:// needs the package asyncssh", "pip install 'phypan[ssh]'"
-            raise Unsupported(what, where=address.name, hint=hint) from None
-        self.name = address.name
-        self.path = address.path.removeprefix("/~/") if "/~/" in address.path else address.path
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, daemon=True).start()
-        self._connection: SSHClientConnection | None = None
-        try:
-            self.client: SFTPClient = self.call(self._connected(address))
-        except BaseException:
-            self.close()
-            raise
-
-    async def _connected(self, address: Address) -> SFTPClient:
-        import asyncssh
-
-        given = {"port": address.port, "username": address.user, "password": address.password}
-        self._connection = await asyncssh.connect(
-            address.host,
-            keepalive_interval=_ALIVE,
-            keepalive_count_max=4,
-            connect_timeout=30,
-            login_timeout=60,
-            **{name: value for name, value in given.items() if value is not None},
-        )
-        return await self._connection.start_sftp_client()
-
-    def call(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Do it now; its result."""
-        with ssh_errors(self.name):
-            return self.begin(work).result()
-
-    def begin(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
-        """Do it meanwhile."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-    def close(self) -> None:
-        """Hang up; what is under way ends."""
-        if not self._loop.is_running():
-            return
-        if self._connection is not None:
-            self._loop.call_soon_threadsafe(self._connection.abort)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-
-
-@contextmanager
-def ssh_errors(name: str) -> Iterator[None]:
-    """Turn what asyncssh and the network raise into phypan's errors."""
-    import asyncssh
-
-    final = (
-        asyncssh.PermissionDenied,
-        asyncssh.HostKeyNotVerifiable,
-        asyncssh.SFTPPermissionDenied,
-        asyncssh.SFTPNoSuchFile,
-        asyncssh.SFTPNoSuchPath,
-        asyncssh.SFTPFileAlreadyExists,
-        asyncssh.ConfigParseError,
-        asyncssh.KeyImportError,
-    )
-    try:
-        yield
-    except final as error:
-        raise OutputError(_said(error), where=name) from error
-    except (asyncssh.Error, OSError, TimeoutError) as error:
-        raise Unreachable(_said(error), where=name) from error
-
-
-def _said(error: BaseException) -> str:
-    said = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
-    return said or type(error).__name__
 
 
 class SftpFile:
@@ -130,7 +46,7 @@ class SftpFile:
         length: int = 0,
     ) -> None:
         self.name = address.name
-        self._there = _Connection(address)
+        self._there = SshConnection(address)
         self._path = self._there.path
         self._writes: deque[Future[int]] = deque()
         self._written: list[tuple[int, int, int]] = []  # (file offset, bytes, CRC-32) to read back
@@ -239,7 +155,7 @@ class SftpFile:
 def check(address: Address, *, force: bool) -> None:
     """OutputError if there is no such folder, or something is there already, finished or not."""
 
-    async def what_is_there(there: _Connection) -> str | None:
+    async def what_is_there(there: SshConnection) -> str | None:
         await there.client.stat(posixpath.dirname(there.path) or ".")
         for suffix in () if force else ("", SUFFIX):
             if await there.client.exists(there.path + suffix):
@@ -254,7 +170,7 @@ def check(address: Address, *, force: bool) -> None:
 def is_named(address: Address) -> bool:
     """Whether the file has its name, and no unfinished one is there."""
 
-    async def named(there: _Connection) -> bool:
+    async def named(there: SshConnection) -> bool:
         client, path = there.client, there.path
         return await client.exists(path) and not await client.exists(path + SUFFIX)
 
@@ -262,9 +178,9 @@ def is_named(address: Address) -> bool:
 
 
 def _asked(
-    address: Address, question: Callable[[_Connection], Coroutine[Any, Any, Result]]
+    address: Address, question: Callable[[SshConnection], Coroutine[Any, Any, Result]]
 ) -> Result:
-    there = _Connection(address)
+    there = SshConnection(address)
     try:
         return there.call(question(there))
     finally:

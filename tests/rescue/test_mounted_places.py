@@ -11,7 +11,7 @@ import pytest
 
 import phypan
 from tests import mounting
-from tests.places.servers import BUCKET, put_server, s3_server, ssh_server
+from tests.places.servers import BUCKET, proxy, put_server, s3_server, ssh_server
 from tests.platform_model.test_simulation import assert_memory_is_what_it_was
 
 MODEL = {"kernel": "2.6.32", "memory": "640M", "boot_memory": "128M"}
@@ -19,8 +19,11 @@ MODEL = {"kernel": "2.6.32", "memory": "640M", "boot_memory": "128M"}
 
 @contextmanager
 def to_ssh(folder):
-    with ssh_server(folder) as server:
-        yield server.address(folder / "copy"), {"HOME": str(server.home), "SSH_AUTH_SOCK": ""}
+    with ssh_server(folder) as server, proxy(server.port, [1 << 30, 900_000]) as between:
+        server.trust(between.port)
+        variables = {"HOME": str(server.home), "SSH_AUTH_SOCK": ""}
+        yield server.address(folder / "copy", between.port), variables
+        assert between.connections == 3, "cut, and made again"
 
 
 @contextmanager
@@ -55,12 +58,14 @@ def test_the_dump_is_the_memory_before_the_crash_and_all_is_given_back(tmp_path,
                for word in (f"--{name.replace('_', '-')}", value)]  # fmt: skip
     with mounting.mounted(tmp_path / "m", *options) as root, place(tmp_path) as (target, variables):
         words = [sys.executable, "-m", "phypan", "capture", target, "--root", root, *sealed]
+        words += ["--retry-wait", "0.1"]
         words += ["--release"] * (place is to_pipe)
         environment = {**os.environ, "PHYPAN_STATE": str(tmp_path / "state"), **variables}
         environment["PHYPAN_RUN"] = str(tmp_path / "run")
         with (tmp_path / "copy" if place is to_pipe else tmp_path / "said").open("wb") as out:
             done = subprocess.run(words, env=environment, stdout=out, stderr=-1, check=False)
         assert done.returncode == 0, done.stderr.decode()
+        assert all(line.startswith(b"phypan: ") for line in done.stderr.splitlines()), done.stderr
         assert mounting.state(root)["registered_anew"] == 1
         assert not mounting.state(root)["dump_waiting"]
     state = tmp_path / "state"
