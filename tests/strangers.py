@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import site
+import subprocess
+import sys
 import types
+import venv
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -81,3 +86,24 @@ def install(monkeypatch: pytest.MonkeyPatch, points: Iterable[Point]) -> None:
     """Have phypan find these entry points and no others."""
     found = tuple(points)
     monkeypatch.setattr("phypan.manager.entry_points", lambda group: found)
+
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def environment(home: Path) -> Path:
+    """Python of a virtual environment of its own; what phypan depends on is borrowed from here."""
+    venv.create(home, with_pip=False)
+    python = home / "bin" / "python"
+    print_folder = "import site; print(site.getsitepackages()[0])"
+    packages = subprocess.check_output([python, "-c", print_folder], text=True).strip()
+    borrowed = [*site.getsitepackages(), str(ROOT)]
+    Path(packages, "borrowed.pth").write_text("".join(f"{path}\n" for path in borrowed))
+    return python
+
+
+def pip_install(python: Path, folder: Path) -> None:
+    """`pip install FOLDER` there, without anything from the network."""
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python)]
+    options = ["install", "--quiet", "--no-deps", "--no-build-isolation", str(folder)]
+    subprocess.run([*pip, *options], check=True)

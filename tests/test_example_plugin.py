@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import json
 import shutil
-import site
 import subprocess
 import sys
-import venv
 from pathlib import Path
 
 import pytest
 
 import phypan
+from tests import strangers
 
 ROOT = Path(__file__).resolve().parent.parent
 PLUGIN = ROOT / "examples" / "plugin"
@@ -22,16 +22,9 @@ PLUGIN = ROOT / "examples" / "plugin"
 def command(tmp_path_factory):
     """`phypan` where the plugin is installed; what it depends on is borrowed from here."""
     home = tmp_path_factory.mktemp("stranger")
-    venv.create(home, with_pip=False)
-    python = home / "bin" / "python"
-    print_folder = "import site; print(site.getsitepackages()[0])"
-    packages = subprocess.check_output([python, "-c", print_folder], text=True).strip()
-    borrowed = [*site.getsitepackages(), str(ROOT)]
-    Path(packages, "borrowed.pth").write_text("".join(f"{path}\n" for path in borrowed))
+    python = strangers.environment(home)
     shutil.copytree(PLUGIN, home / "plugin")
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python)]
-    options = ["install", "--quiet", "--no-deps", "--no-build-isolation", str(home / "plugin")]
-    subprocess.run([*pip, *options], check=True)
+    strangers.pip_install(python, home / "plugin")
 
     def run(*arguments: object) -> str:
         words = [str(python), "-m", "phypan", *map(str, arguments)]
@@ -51,7 +44,7 @@ def crashed(tmp_path_factory) -> Path:
 
 def test_it_is_listed(command) -> None:
     listed = command("plugins")
-    for offer in ("source gzip", "analysis where", "writer map", "renderer lines"):
+    for offer in ("source gzip", "analysis where", "analysis born", "writer map", "renderer lines"):
         assert f"    {offer}\n" in listed
     assert "example (phypan-example 1.0)" in listed
 
@@ -62,6 +55,24 @@ def test_its_analysis_is_a_command_with_its_options(command, crashed) -> None:
     assert len(table.strip().split("\n")) == 4
     assert "--kernel-only" in command("where", "--help")
     assert "leave out those that ran a process" in command("where", "--help")
+
+
+def test_its_analysis_of_the_kernels_structures_tells_the_truth(command, real) -> None:
+    rows = json.loads(command("born", real.path, "-r", "json"))["rows"]
+    born = {row["pid"]: row for row in rows}
+    assert [row["born"] for row in rows] == sorted(row["born"] for row in rows)
+    assert {"init", "phypan_alpha", "phypan_bravo", "phypan_charlie", "phypan_busy"} <= {
+        row["comm"] for row in rows
+    }
+    assert rows[0]["pid"] == 1
+    assert all(row["born"] >= born[row["parent"]]["born"] for row in rows[1:])
+    every = json.loads(command("born", real.path, "--threads", "-r", "json"))["rows"]
+    assert len(every) > len(rows) + 20
+
+
+def test_its_analysis_says_what_it_lacks(command, crashed) -> None:
+    with pytest.raises(AssertionError, match="born needs types: the kernel carries no BTF"):
+        command("born", crashed)
 
 
 def test_its_renderer_shows_its_rows(command, crashed) -> None:

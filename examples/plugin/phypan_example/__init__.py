@@ -1,4 +1,4 @@
-"""A stranger's plugin: one of each kind, in one module.
+"""A stranger's plugin: something of each kind, in one module.
 
 It uses what `import phypan` gives and nothing else, as every plugin can.
 """
@@ -66,6 +66,35 @@ def where(dump: Dump, *, kernel_only: bool = False) -> Iterator[WhereRow]:
             yield WhereRow(cpu.number, regs["nip"], user)
 
 
+# -- an analysis over the kernel's own structures: when was every process started? -----------------
+
+
+@dataclass(frozen=True)
+class BornRow:
+    """One process."""
+
+    pid: int
+    parent: int
+    comm: str
+    born: float  # seconds after boot
+
+
+def born(dump: Dump, *, threads: bool = False) -> Iterator[BornRow]:
+    """When every process was started, the oldest first.
+
+    threads  those of the kernel too
+    """
+    from drgn.helpers.linux import for_each_task  # slow to import: only when it is needed
+
+    rows = []
+    for task in for_each_task(dump.program):
+        if task.pid == task.tgid and (threads or task.mm):
+            pid, parent = task.pid.value_(), task.real_parent.pid.value_()
+            comm = task.comm.string_().decode(errors="backslashreplace")
+            rows.append(BornRow(pid, parent, comm, task.start_time.value_() / 1e9))
+    yield from sorted(rows, key=lambda row: (row.born, row.pid))
+
+
 # -- a writer: the layout of memory as text -------------------------------------------------------
 
 
@@ -101,7 +130,10 @@ def phypan_sources() -> list[Source]:
 
 @hookimpl
 def phypan_analyses() -> list[Analysis]:
-    return [Analysis(where, WhereRow, needs=frozenset({"cpus"}))]
+    return [
+        Analysis(where, WhereRow, needs=frozenset({"cpus"})),
+        Analysis(born, BornRow, needs=frozenset({"types"})),
+    ]
 
 
 @hookimpl
