@@ -26,6 +26,7 @@ _NAMES = (  # what the functions that wait are called
     (re.compile(r"_*(ww_)?mutex_"), "mutex"),
     (re.compile(r"_*down(_common|_interruptible|_killable|_timeout)?(\.|$)"), "semaphore"),
     (re.compile(r"_*rt_mutex_|_*rt_spin_lock|rtlock_"), "rt_mutex"),
+    (re.compile(r"_*(do_)?(raw_)?spin_lock|queued_spin_lock|(splpar_)?spin_yield"), "spinlock"),
 )
 _LISTED = ("rw_semaphore", "mutex", "semaphore")  # with lists of waiters; a rt_mutex has a tree
 _MOST_WAITERS = 1 << 12  # of one lock

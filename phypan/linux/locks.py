@@ -39,9 +39,9 @@ _READER_OWNED = 1
 class Wait:
     """A task that waits for a lock.
 
-    kind    mutex, rw_semaphore, semaphore or rt_mutex
+    kind    mutex, rw_semaphore, semaphore, rt_mutex or spinlock
     lock    effective address
-    by      how that is known: the member of task_struct, or "stack"
+    by      how that is known: the member of task_struct, "stack", "qnodes" or "registers"
     mode    "read" or "write" for a rw_semaphore, else "lock"
     place   the return address into the function that wanted the lock; None if not known
     owner   effective address of the task that holds it; of one that readers hold, the last of them
@@ -82,8 +82,8 @@ class _Finder:
         if kind is None:
             return None
         owner, readers = self._owner(kind, lock)
-        place = self._place(self._stacks.frames(task))
-        return Wait(task, kind, lock, by, mode, place, owner, readers)
+        wanted_in = place(self._dump, self._stacks.frames(task))
+        return Wait(task, kind, lock, by, mode, wanted_in, owner, readers)
 
     # --- what the kernel has noted ---
 
@@ -133,15 +133,17 @@ class _Finder:
         except LookupError:
             return None
 
-    def _place(self, frames: Sequence[Frame]) -> int | None:
-        """Where the lock is wanted: behind the functions that wait, which call each other."""
-        waiting = [kind_of(self._stacks.name(frame)) is not None for frame in frames]
-        if True not in waiting:
-            return None
-        behind = waiting.index(True)
-        while behind < len(frames) and waiting[behind]:
-            behind += 1
-        return frames[behind].pc if behind < len(frames) else None
+
+def place(dump: Dump, frames: Sequence[Frame]) -> int | None:
+    """Where a lock is wanted: behind the functions that wait, which call each other."""
+    symbols = [dump.symbols.caller(frame.pc) for frame in frames]
+    waiting = [symbol is not None and kind_of(symbol.name) is not None for symbol in symbols]
+    if True not in waiting:
+        return None
+    behind = waiting.index(True)
+    while behind < len(frames) and waiting[behind]:
+        behind += 1
+    return frames[behind].pc if behind < len(frames) else None
 
 
 def _number(value: drgn.Object) -> int:

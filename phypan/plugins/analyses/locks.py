@@ -33,14 +33,14 @@ class LockRow:
     owner_state: str | None
     readers: int | None  # how many hold it to read
     deadlock: int | None  # number of the circle of tasks that wait for each other
-    known_by: str  # the member of task_struct that tells of the lock; "stack", "qnodes"
+    known_by: str  # the member of task_struct that tells of the lock; stack, qnodes, registers
 
 
 def locks(dump: Dump) -> Iterator[LockRow]:
     """List the locks that tasks wait for, with their owners and deadlocks.
 
-    Mutexes, semaphores and real-time mutexes of tasks that sleep, and queued spinlocks. A lock
-    that is held by readers notes only the last of them, who may have let it go since.
+    Mutexes, semaphores and real-time mutexes of tasks that sleep, spinlocks of CPUs. A lock that
+    is held by readers notes only the last of them, who may have let it go since.
     """
     from phypan.linux import locks as kernel_locks
     from phypan.linux import spinlocks, tasks

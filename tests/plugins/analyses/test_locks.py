@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -184,13 +185,52 @@ def test_cpus_that_wait_for_a_queued_spinlock(kernel) -> None:
         assert row.deadlock == 1, "a CPU that waits for itself"
 
 
+@pytest.mark.parametrize("in_register", [3, 31, 20])
+def test_cpus_that_spin_on_locks_of_each_other(path, whole, in_register) -> None:
+    """Made: the registers of two CPUs are those of waiting for what the other holds."""
+    spins = next(s for s in whole.symbols.find("_raw_spin_lock") if s.is_text)
+    first, second = (int(task.task.stack) + 0x900 for task in tasks.each(whole) if task.comm in
+                     ("phypan_alpha", "phypan_bravo"))  # fmt: skip
+    locks_of = {0: (first, 1), 1: (second, 0)}  # CPU -> the lock it wants, who holds that
+    order = whole.byte_order
+    words = {
+        physical(lock): (0x8000 << 16 | owner).to_bytes(4, order)
+        for lock, owner in locks_of.values()
+    }
+    with phypan.open(path) as dump:
+        damage(dump, words)
+        made = []
+        for cpu in dump.cpus:
+            registers = dict(cpu.firmware)
+            registers |= {
+                "NIA": spins.address + 8,
+                "LR": spins.address + 8,
+                "MSR": 1 << 63 | 0x1032,
+            }
+            registers |= {
+                f"GPR{in_register:02}": locks_of[cpu.number][0],
+                "GPR30": 0xC000000000000004,
+            }
+            made.append(replace(cpu, firmware=registers, kernel=None))
+        dump.cpus = made
+        found = {row.comm: row for row in rows(dump)}
+        assert set(found) == {"phypan_busy", "phypan_crash"}
+        assert {(row.kind, row.known_by) for row in found.values()} == {("spinlock", "registers")}
+        assert {row.lock for row in found.values()} == {first, second}
+        assert found["phypan_busy"].owner_comm == "phypan_crash"
+        assert {row.deadlock for row in found.values()} == {1}
+
+
 @pytest.mark.parametrize(("function", "kind"), [
     ("__mutex_lock.constprop.0", "mutex"), ("mutex_lock_killable", "mutex"),
     ("__ww_mutex_lock_slowpath", "mutex"), ("down_read", "rw_semaphore"),
     ("rwsem_down_write_slowpath", "rw_semaphore"), ("call_rwsem_down_read_failed", "rw_semaphore"),
     ("___down_common", "semaphore"), ("down", "semaphore"), ("__down_interruptible", "semaphore"),
     ("rt_mutex_slowlock_block.constprop.0", "rt_mutex"), ("kernel_shutdown_prepare", None),
-    ("shutdown_write", None), ("download", None), ("schedule", None), ("", None),
+    ("_raw_spin_lock_irqsave", "spinlock"), ("queued_spin_lock_slowpath", "spinlock"),
+    ("do_raw_spin_lock", "spinlock"), ("splpar_spin_yield", "spinlock"),
+    ("_raw_spin_unlock", None), ("shutdown_write", None), ("download", None),
+    ("schedule", None), ("", None),
 ])  # fmt: skip
 def test_kinds_by_the_names_of_functions(function, kind) -> None:
     assert lock_waiters.kind_of(function) == kind
