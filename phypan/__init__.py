@@ -92,7 +92,12 @@ if TYPE_CHECKING:
     from phypan.rescue.capture import capture as capture
     from phypan.rescue.plan import CapturePlan as CapturePlan
     from phypan.rescue.plan import plan_capture as plan_capture
+    from phypan.rescue.saving import Saved as Saved
+    from phypan.rescue.saving import plan_saving as plan_saving
+    from phypan.rescue.saving import save as save
     from phypan.rescue.session import Captured as Captured
+    from phypan.rescue.settings import Settings as Settings
+    from phypan.rescue.settings import read_settings as read_settings
     from phypan.rescue.under_way import unfinished_capture as unfinished_capture
     from phypan.rows import Address as Address
     from phypan.rows import Bytes as Bytes
@@ -150,7 +155,9 @@ _HOME = {
     "regions": "read_regions",
     "rescue.capture": "capture",
     "rescue.plan": "CapturePlan plan_capture",
+    "rescue.saving": "Saved plan_saving save",
     "rescue.session": "Captured",
+    "rescue.settings": "Settings read_settings",
     "rescue.under_way": "unfinished_capture",
     "rows": "Address Bytes Column Hex Pages Rows Show",
     "sealing.keys": "write_pair",

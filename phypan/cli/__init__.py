@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 import phypan
-from phypan.cli import capturing, estimating, redacting, sessions, writing
+from phypan.cli import capturing, estimating, redacting, saving, sessions, writing
 from phypan.cli.options import LateOptions, arguments_of, given, options_of
 from phypan.cli.shared import PATH, kernel_options, names, row_options, source_options, status
 
@@ -148,7 +148,7 @@ _WRITING = (
     estimating.estimate,
 )
 _SESSIONS = (sessions.shell, sessions.drgn)
-for _command in (*_WRITING, capturing.capture, capturing.status, *_SESSIONS):
+for _command in (*_WRITING, capturing.capture, capturing.status, saving.save, *_SESSIONS):
     cli.add_command(_command)
 
 

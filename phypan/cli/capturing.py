@@ -13,14 +13,14 @@ from phypan.cli.shared import PATH, progress_bar, seal_option
 
 LOST, NONE_WAITS = 3, 4  # exit codes
 
-_root = click.option(
+root_option = click.option(
     "--root", default="/", show_default=True, type=PATH, help="Where the system's files are."
 )
 
 
 @click.command(cls=LateOptions, late=lambda: options_of(phypan.writers()["elf"].write))
 @click.argument("target")
-@_root
+@root_option
 @click.option("--release/--no-release", default=None,
               help="Give memory back as it is saved.  [default: of phyp dump, but not "
               "with a pipe]")  # fmt: skip
@@ -51,19 +51,10 @@ def capture(target: str, root: Path, dry_run: bool, **options: Any) -> int:
     if dry_run:
         of_writer = {name for name in chosen if name not in _OWN}
         own = {name: chosen[name] for name in chosen if name in of_writer or name == "release"}
-        return _show_plan(phypan.plan_capture(target, root=root, **own))
+        return show_plan(phypan.plan_capture(target, root=root, **own))
     with progress_bar() as progress:
         done = phypan.capture(target, root=root, progress=progress, report=_say, **chosen)
-    _problems(done.problems)
-    for lost in done.lost:
-        where = f"{lost.size:#x} bytes at file offset {lost.at:#x}"
-        click.echo(f"phypan: lost: {where}: {phypan.printable(lost.why)}", err=True)
-    piped = target == "-"
-    said = f"{'phypan: standard output' if piped else done.target}: {done.size} bytes"
-    if done.released:
-        said += f"; {_mib(done.released)} of memory were given back"
-    click.echo(said, err=piped)
-    return 0 if done.whole else LOST
+    return show(done)
 
 
 _OWN = frozenset(
@@ -80,7 +71,22 @@ def _problems(problems: Any) -> None:
         click.echo(f"phypan: problem: {problem}", err=True)
 
 
-def _show_plan(plan: phypan.CapturePlan) -> int:
+def show(done: phypan.Captured) -> int:
+    """Say what a capture did; the exit code."""
+    _problems(done.problems)
+    for lost in done.lost:
+        where = f"{lost.size:#x} bytes at file offset {lost.at:#x}"
+        click.echo(f"phypan: lost: {where}: {phypan.printable(lost.why)}", err=True)
+    piped = done.target == "-"
+    said = f"{'phypan: standard output' if piped else done.target}: {done.size} bytes"
+    if done.released:
+        said += f"; {_mib(done.released)} of memory were given back"
+    click.echo(said, err=piped)
+    return 0 if done.whole else LOST
+
+
+def show_plan(plan: phypan.CapturePlan) -> int:
+    """Say what a capture would do; the exit code."""
     _problems(plan.problems)
     click.echo(f"{plan.mechanism} dump: {_mib(plan.saved)} of memory would be saved")
     room = "" if plan.free is None else f", {plan.free} are free"
@@ -95,7 +101,7 @@ def _show_plan(plan: phypan.CapturePlan) -> int:
 
 
 @click.command()
-@_root
+@root_option
 def status(root: Path) -> int:
     """Tell whether a dump is waiting, and whether another crash would be dumped.
 

@@ -1,0 +1,148 @@
+"""What the system runs after a crash: a folder for each dump, with what belongs beside it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import phypan
+from phypan.rescue import saving
+from tests.platform_model.test_simulation import assert_memory_is_what_it_was
+
+HOST = socket.gethostname().split(".")[0]
+
+
+@pytest.fixture
+def settings(world, monkeypatch) -> phypan.Settings:
+    monkeypatch.setenv("PHYPAN_RUN", str(world.folder / "run"))
+    return phypan.Settings(path=world.folder / "disk" / "crash")
+
+
+def folders(settings: phypan.Settings) -> list[Path]:
+    return sorted(settings.path.iterdir())
+
+
+def test_a_dump_gets_a_folder_with_its_log_and_what_happened(world, crashed, settings) -> None:
+    saved = phypan.save(settings, root=world.root)
+    (folder,) = folders(settings)
+    assert re.fullmatch(re.escape(HOST) + r"-\d{8}-\d{6}", folder.name)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {"vmcore", "vmcore-dmesg.txt"}
+    with phypan.open(folder / "vmcore") as dump:
+        assert assert_memory_is_what_it_was(dump, crashed.before)
+    log = (folder / "vmcore-dmesg.txt").read_text()
+    assert "Kernel panic - not syncing: sysrq triggered crash" in log
+    if importlib.util.find_spec("drgn") is None:
+        assert [p for p in saved.problems if "triage.json" in p.where]
+    else:
+        assert {"class", "message"} <= {
+            row["item"] for row in json.loads((folder / "triage.json").read_text())
+        }
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in folder.iterdir())
+
+
+def test_without_drgn_there_is_no_triage_and_that_is_said(world, settings, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "drgn", None)
+    saved = phypan.save(settings, root=world.root)
+    (folder,) = folders(settings)
+    assert {path.name for path in folder.iterdir()} == {"vmcore", "vmcore-dmesg.txt"}
+    assert any("drgn" in problem.what for problem in saved.problems)
+
+
+def test_one_that_was_stopped_is_gone_on_with_in_its_folder(
+    world, crashed, settings, uninterrupted, monkeypatch
+) -> None:
+    folder = settings.path / f"{HOST}-20240101-000000"
+    folder.mkdir(parents=True)
+    world.capture(kill_at=uninterrupted[1] // 3, target=folder / "vmcore")
+    assert (folder / "vmcore.journal").exists()
+    phypan.save(settings, root=world.root)
+    assert folders(settings) == [folder]
+    with phypan.open(folder / "vmcore") as dump:
+        assert assert_memory_is_what_it_was(dump, crashed.before)
+
+
+def test_no_dump_leaves_nothing_behind(settings, tmp_path) -> None:
+    with pytest.raises(phypan.NoDump):
+        phypan.save(settings, root=tmp_path)
+    assert not settings.path.exists() or not folders(settings)
+
+
+def test_old_dumps_of_this_host_go_and_nothing_else(settings) -> None:
+    def make(name: str, *files: str) -> Path:
+        folder = settings.path / name
+        folder.mkdir(parents=True)
+        for file in files:
+            (folder / file).write_bytes(b"x")
+        return folder
+
+    dates = [f"{HOST}-2024010{day}-000000" for day in range(1, 7)]
+    old = [make(name, "vmcore", "vmcore-dmesg.txt") for name in dates[:4]]
+    others = [
+        make(dates[4], "vmcore.incomplete", "vmcore.journal"),
+        make("elsewhere-20240101-000000", "vmcore"),
+        make(f"{HOST}-20240101-000001", "vmcore", "notes.txt"),
+        make(f"{HOST}-2024", "vmcore"),
+    ]
+    (settings.path / f"{HOST}-20230101-000000").symlink_to(old[3])
+    new = make(dates[5], "vmcore")
+    kept = replace(settings, retention=3)
+    assert saving._removed(kept, new) == tuple(old[:2])
+    assert all(folder.exists() for folder in [*old[2:], *others, new])
+    assert saving._removed(settings, new) == ()
+    assert saving._removed(replace(settings, retention=1), new) == tuple(old[2:])
+    assert new.exists()
+
+
+def test_at_the_prompt(world, settings, tmp_path, phypan_command) -> None:
+    config = tmp_path / "phypan.toml"
+    config.write_text(f'path = "{settings.path}"\n')
+    words = ("save", "--config", config, "--root", world.root)
+    planned = phypan_command(*words, "--dry-run")
+    assert planned.code == 0, planned.err
+    assert f"{settings.path}/{HOST}-" in planned.out
+    assert not settings.path.exists()
+    assert phypan_command("save", "--config", config, "--root", tmp_path).code == 4
+    config.write_text("path = 3\n")
+    refused = phypan_command(*words)
+    assert refused.code == 1
+    assert "path cannot be 3" in refused.err
+
+
+def test_the_unit_is_one_that_systemd_takes(phypan_command, tmp_path) -> None:
+    done = phypan_command("save", "--print", "unit")
+    assert done.code == 0, done.err
+    assert "@" not in done.out
+    assert "ExecStart=/" in done.out
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd-analyze is not installed")
+    unit = tmp_path / "phypan-save.service"
+    unit.write_text(done.out)
+    checked = subprocess.run(
+        [analyze, "verify", "--man=no", unit], capture_output=True, text=True, check=False
+    )
+    said = [line for line in checked.stderr.splitlines() if "phypan-save" in line]
+    assert not said, said
+    assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.parametrize(("code", "told"), [(0, 1), (3, 1), (1, 0), (2, 0), (4, 0), (137, 0)])
+def test_the_hook_lets_kdump_save_what_phypan_could_not(
+    phypan_command, tmp_path, code, told
+) -> None:
+    text = phypan_command("save", "--print", "hook").out
+    line = next(line for line in text.splitlines() if line.endswith(" save"))
+    hook = tmp_path / "hook"
+    hook.write_text(text.replace(line, f"sh -c 'exit {code}'"))
+    assert subprocess.run(["sh", hook], check=False).returncode == told
