@@ -10,6 +10,7 @@ import click
 import phypan
 from phypan.cli.options import LateOptions, given, options_of
 from phypan.cli.shared import PATH, progress_bar, seal_option
+from phypan.cli.writing import letters
 
 LOST, NONE_WAITS = 3, 4  # exit codes
 
@@ -31,6 +32,7 @@ root_option = click.option(
               help="What was done for certain.  [default: TARGET.journal, or in "
               "/var/lib/phypan for a place elsewhere]")  # fmt: skip
 @seal_option
+@letters
 @click.option("--retries", metavar="N", type=click.IntRange(0), default=8, show_default=True,
               help="Try again so often in a row when a place does not answer.")  # fmt: skip
 @click.option("--retry-wait", metavar="SECONDS", type=click.FloatRange(0), default=1.0,
@@ -47,7 +49,7 @@ def capture(target: str, root: Path, dry_run: bool, **options: Any) -> int:
     Exit codes: 0 all is saved; 1 it failed, and --resume goes on; 2 usage; 3 saved, but for what
     could not be read; 4 no dump is waiting.
     """
-    chosen = given(options)
+    chosen = _chosen(**given(options))
     if dry_run:
         of_writer = {name for name in chosen if name not in _OWN}
         own = {name: chosen[name] for name in chosen if name in of_writer or name == "release"}
@@ -55,6 +57,22 @@ def capture(target: str, root: Path, dry_run: bool, **options: Any) -> int:
     with progress_bar() as progress:
         done = phypan.capture(target, root=root, progress=progress, report=_say, **chosen)
     return show(done)
+
+
+def _chosen(
+    codec: str | None = None,
+    elf: bool = False,
+    dump_level: tuple[int, ...] | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """makedumpfile's letters, as phypan.capture wants them."""
+    if elf and codec is not None:
+        raise click.UsageError("-E is an ELF vmcore, which is not compressed")
+    if codec is not None or (dump_level is not None and not elf):
+        options["compress"] = codec or "none"
+    if dump_level is not None:
+        options["dump_level"] = dump_level
+    return options
 
 
 _OWN = frozenset(
@@ -75,7 +93,8 @@ def show(done: phypan.Captured) -> int:
     """Say what a capture did; the exit code."""
     _problems(done.problems)
     for lost in done.lost:
-        where = f"{lost.size:#x} bytes at file offset {lost.at:#x}"
+        what = "physical address" if done.compressed else "file offset"
+        where = f"{lost.size:#x} bytes at {what} {lost.at:#x}"
         click.echo(f"phypan: lost: {where}: {phypan.printable(lost.why)}", err=True)
     piped = done.target == "-"
     said = f"{'phypan: standard output' if piped else done.target}: {done.size} bytes"

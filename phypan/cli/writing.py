@@ -31,7 +31,7 @@ def _writer_options() -> list[click.Parameter]:
 _LETTERS = {"c": "zlib", "l": "lzo", "p": "snappy", "z": "zstd"}
 
 
-def _letters(command: Callable[..., Any]) -> Callable[..., Any]:
+def letters(command: Callable[..., Any]) -> Callable[..., Any]:
     """makedumpfile's letters."""
     for letter, name in reversed(_LETTERS.items()):
         text = f"Compressed dump, pages compressed by {name}."
@@ -39,7 +39,6 @@ def _letters(command: Callable[..., Any]) -> Callable[..., Any]:
             command
         )
     for decorate in (
-        click.option("-F", "flattened", is_flag=True, help="Flattened, as for a pipe."),
         click.option("-E", "elf", is_flag=True, help="ELF vmcore, also of a filtered dump."),
         click.option(
             "-d",
@@ -75,7 +74,8 @@ class Levels(click.ParamType):  # type: ignore[type-arg]
 @click.argument("target", required=False)
 @click.option("--format", "format_name", metavar="NAME", help="elf, kdump, ...  [default: elf]")
 @click.option("-f", "--force", is_flag=True, help="Overwrite TARGET.")
-@_letters
+@click.option("-F", "flattened", is_flag=True, help="Flattened, as for a pipe.")
+@letters
 @click.option("--split", metavar="N", type=click.IntRange(1, 1000), default=1,
               help="Write TARGET.1 to TARGET.N, each with a share of the pages.")  # fmt: skip
 @seal_option

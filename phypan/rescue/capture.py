@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from phypan import api
-from phypan.errors import OutputError, os_errors
+from phypan.errors import OutputError, Unsupported, os_errors
 from phypan.live import system as live
 from phypan.live.system import LiveSystem, NoDump
 from phypan.places import opening
-from phypan.places.address import local_path, scheme_of
+from phypan.places.address import local_path, scheme_of, shown
 from phypan.places.patience import Patience, silent
 from phypan.rescue import copier, under_way
 from phypan.rescue.first_record import first_record, memory_of, releases_usually
@@ -59,7 +59,8 @@ def capture(
     retries     how often to try again in a row when a place does not answer
     retry_wait  seconds before the first of these; each is twice as long, up to 60
     report      called with a line for a person before each of them
-    options     the ELF writer's own
+    options     dump_level, and what the writer takes: compress for a compressed dump, which goes
+                to a file on this machine, and gives memory back when it is complete
 
     Raises PhypanError; the journal and the unfinished file stay, and `resume` goes on with them.
     """
@@ -119,6 +120,9 @@ def _begin(
     """A journal with its first record: all that it takes to make the file, but for memory."""
     if system.mechanism is None:
         raise NoDump(system.root)
+    if "compress" in options and (not opening.is_here(address) or wishes["seal_for"]):
+        what, hint = "a compressed dump goes to a file here, unsealed", "leave out the letter"
+        raise Unsupported(what, where=shown(address), hint=hint)
     under_way.check(system)
     with api.open(system.root, source="live") as dump:
         memory = memory_of(dump)

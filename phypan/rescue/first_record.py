@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple
 from typing import Any
 
 from phypan import api, manager
 from phypan.dump import Dump
-from phypan.errors import InputError, NotInDump
+from phypan.errors import InputError, NotInDump, Unsupported
 from phypan.formats import ppc_notes
 from phypan.live import page_flags
 from phypan.live import system as live
@@ -19,7 +19,8 @@ from phypan.live.release_plan import Reservation
 from phypan.live.store import LiveStore
 from phypan.live.system import LiveSystem
 from phypan.places.address import PIPE
-from phypan.rescue.outline import outline
+from phypan.rescue import compressed
+from phypan.rescue.outline import Outline, outline
 from phypan.sinks import no_progress
 
 VERSION = 1  # of what is in the journal
@@ -40,13 +41,17 @@ def first_record(
 
     address  path of the file
     dump     the dump that waits, whose memory lies in `memory`
-    options  the ELF writer's own
+    options  dump_level, one or several; the ELF writer's own, or with `compress` that of the
+             compressed dump
     """
-    writer = manager.named(api.writers(), "elf", "format")
-    image = outline(lambda output: writer.write(dump, output, no_progress, **options), memory)
+    own = dict(options)
+    levels = own.pop("dump_level", 0)
+    levels = (levels,) if isinstance(levels, int) else tuple(levels)
+    convert = compressed.wanted(levels, own)
+    image = Outline(b"", (), 0) if convert else _image(dump, memory, levels, own)
     held: Reservation | None = None
     flags: PageFlags | None = None
-    problems = list(dump.problems)
+    problems = list(dump.problems)  # those of the filter, too
     if system.mechanism == "phyp":
         held, odd = live.reservation(system, dump.kernel_dump, memory.size)
         problems += odd
@@ -60,6 +65,7 @@ def first_record(
         "dump": fingerprints(dump),
         "memory_size": memory.size,
         "outline": image.to_json(),
+        "convert": convert,
         "reservation": None if held is None else astuple(held),
         "page_flags": None if flags is None else (flags.page_size, flags.byte),
         "problems": [astuple(problem) for problem in problems],
@@ -69,6 +75,22 @@ def first_record(
 def releases_usually(system: LiveSystem, address: str) -> bool:
     """Whether memory is given back if nobody says: a pipe never tells that anything is safe."""
     return system.mechanism == "phyp" and address != PIPE
+
+
+def _image(
+    dump: Dump, memory: LiveStore, levels: Sequence[int], options: Mapping[str, Any]
+) -> Outline:
+    """What the ELF vmcore will be."""
+    if len(levels) != 1:
+        what = "an ELF vmcore has its size before it is written: there is one level only"
+        raise Unsupported(what, hint="-c, -l, -p or -z for a compressed dump")
+    writer = manager.named(api.writers(), "elf", "format")
+    chosen = dump
+    if levels[0]:
+        from phypan.filtering.levels import filtered  # slow to import
+
+        chosen = filtered(dump, levels[0], shortest=writer.merges).dump
+    return outline(lambda output: writer.write(chosen, output, no_progress, **options), memory)
 
 
 def fingerprints(dump: Dump) -> list[str]:

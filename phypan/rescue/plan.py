@@ -67,15 +67,16 @@ def plan_capture(
             free = shutil.disk_usage(Path(address).parent).free
     with api.open(system.root, source="live") as dump:
         told = first_record(address, system, dump, memory_of(dump), options)
+        memory = dump.memory.size
     outline = Outline.from_json(told["outline"])
     held = told["reservation"] and Reservation(*told["reservation"])
     wanted = releases_usually(system, address) if release is None else release
     return CapturePlan(
         system.mechanism,
         shown(address),
-        outline.size,
+        memory if told["convert"] else outline.size,
         free,
-        sum(piece.size for piece in outline.pieces),
+        memory if told["convert"] else sum(piece.size for piece in outline.pieces),
         tuple(_releases(outline, held, window)) if wanted and held else (),
         [Problem(*problem) for problem in told["problems"]],
     )

@@ -16,7 +16,7 @@ from phypan.places.address import shown
 from phypan.places.patience import Patience
 from phypan.places.protocols import Target
 from phypan.ranges import Ranges
-from phypan.rescue import under_way
+from phypan.rescue import compressed, under_way
 from phypan.rescue.copier import Copier
 from phypan.rescue.first_record import VERSION, fingerprints
 from phypan.rescue.giving import Giver
@@ -33,7 +33,8 @@ class Captured:
 
     target    where the dump is
     size      bytes of the file
-    lost      what could not be read, or not any more: file offset, bytes, reason
+    lost      what could not be read, or not any more: file offset, bytes, reason; of a compressed
+              dump the physical address in the place of the first
     released  bytes that the kernel was asked to take back
     first     seconds from the start until memory was first given back; None if none was
     problems  what is inconsistent or missing in the dump, or was not as it should be on the way
@@ -45,6 +46,7 @@ class Captured:
     released: int = 0
     first: float | None = None
     problems: Sequence[Problem] = ()
+    compressed: bool = False
 
     @property
     def whole(self) -> bool:
@@ -143,6 +145,7 @@ class Session:
             released=self._giver.asked,
             first=None if first is None else first - self._begin,
             problems=[*self._problems, *self._giver.problems],
+            compressed=bool(self._past.begin.get("convert")),
         )
 
     def _make_file(self) -> None:
@@ -152,14 +155,23 @@ class Session:
             if self._memory is None and not past.safe:
                 what, hint = "the dump is gone, and nothing of it was saved", "remove the journal"
                 raise InputError(what, where=str(self._journal.path), hint=hint)
-            target = open_target(past, self._outline, self._journal.path, self._verify)
-            try:
-                self._fill(target, past)
-            finally:
-                target.close()
+            if past.begin.get("convert"):
+                self._compress()
+            else:
+                target = open_target(past, self._outline, self._journal.path, self._verify)
+                try:
+                    self._fill(target, past)
+                finally:
+                    target.close()
         if not past.named:
             self._journal.append({"named": True})
         self._past = Past.of(self._journal.records)
+
+    def _compress(self) -> None:
+        found = compressed.write(self._journal, self._system, self._verify, self._progress)
+        size, lost, problems = found
+        self._problems += problems
+        self._journal.append({"complete": size, "lost": lost, "named": True})
 
     def _fill(self, target: Target, past: Past) -> None:
         lost = past.kept() if target.rewritable else past.lost

@@ -272,14 +272,32 @@ def _physical(
         yield max(first, tail), last, max(first, tail)
 
 
+class _Compressed:
+    """What of the crashed partition's memory a compressed dump holds."""
+
+    def __init__(self, path: Path) -> None:
+        self._dump = phypan.open(path)
+
+    def used(self, start: int, end: int) -> set[int]:
+        return set()  # it is compared where there was something
+
+    def read(self, paddr: int, size: int) -> bytes:
+        try:
+            return self._dump.memory.read(paddr, size)
+        except phypan.NotInDump:
+            return b""
+
+
 class _Saved:
     """What of the crashed partition's memory a target holds, finished or not."""
 
     @classmethod
-    def open(cls, target: Path) -> _Saved | None:
+    def open(cls, target: Path) -> _Saved | _Compressed | None:
         for path in (target, target.with_name(target.name + ".incomplete")):
             if path.exists():
-                return cls(path)
+                with path.open("rb") as file:
+                    elf = file.read(4) == elfcore.MAGIC
+                return cls(path) if elf else _Compressed(path)
         return None
 
     def __init__(self, path: Path) -> None:
