@@ -11,7 +11,9 @@ import base64
 import hashlib
 import os
 import threading
+from collections import deque
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +22,7 @@ from phypan.places.address import Address
 from phypan.places.protocols import Bytes
 
 _LEAST, _MOST_PARTS = 16 << 20, 9900  # bytes of a part; the store takes 10,000 of them
+_AT_ONCE = 3  # parts of that size on their way: what a distant store needs to be fast
 _MIB = 1 << 20
 _TOKEN = "phypan-capture"  # metadata of the object: which upload it is
 
@@ -33,29 +36,40 @@ class S3Upload:
     def __init__(self, address: Address, place: Mapping[str, Any], size: int) -> None:
         self.name = address.name
         self._store = _Store(address)
-        self._part = max(_LEAST, -(-size // _MOST_PARTS // _MIB + 1) * _MIB)
+        self._part = max(_LEAST, -(-size // (_MOST_PARTS * _MIB)) * _MIB)
         self._upload = place.get("upload") or self._store.begin()["upload"]
         self._parts: list[list[Any]] = [list(part) for part in place.get("parts", ())]
         self._told = len(self._parts)
         self._new: list[list[Any]] = []
         self._lock, self._waiting = threading.Lock(), bytearray()
+        self._senders = ThreadPoolExecutor(_AT_ONCE)
+        self._sent: deque[tuple[Future[str], int]] = deque()  # in order; bytes of each
 
     def append(self, *parts: Bytes) -> None:
-        """Keep it until there is enough for a part; then wait until the store has that."""
+        """Keep it until there is enough for a part; that is sent meanwhile, with some others."""
         for part in parts:
             self._waiting += part
         if len(self._waiting) >= self._part:
             self._send()
+            self._settle(max(1, _AT_ONCE * _LEAST // self._part))
 
     def _send(self) -> None:
-        number = len(self._parts) + 1
-        etag = self._store.part(self._upload, number, bytes(self._waiting))
-        with self._lock:
-            self._parts.append([number, etag, len(self._waiting)])
+        number, data = len(self._parts) + len(self._sent) + 1, bytes(self._waiting)
         self._waiting.clear()
+        sent = self._senders.submit(self._store.part, self._upload, number, data)
+        self._sent.append((sent, len(data)))
+
+    def _settle(self, most: int) -> None:
+        """Wait until no more than so many parts are on their way; one that failed stays."""
+        while len(self._sent) > most or (self._sent and self._sent[0][0].done()):
+            sent, size = self._sent[0]
+            etag = sent.result()
+            with self._lock:
+                self._parts.append([len(self._parts) + 1, etag, size])
+            self._sent.popleft()
 
     def confirm(self) -> int:
-        """Up to the end of the last part that the store has."""
+        """Up to the first part that the store may not have."""
         with self._lock:
             self._new, self._told = self._parts[self._told :], len(self._parts)
             return sum(size for _, _, size in self._parts)
@@ -66,8 +80,9 @@ class S3Upload:
 
     def finish(self) -> None:
         """Send the rest, and have the store make an object of all parts."""
-        if self._waiting or not self._parts:
+        if self._waiting or not (self._parts or self._sent):
             self._send()
+        self._settle(0)
         self._store.complete(self._upload, self._parts)
         size = sum(size for _, _, size in self._parts)
         found = self._store.size()
@@ -76,7 +91,11 @@ class S3Upload:
             raise OutputError(what, where=self.name, hint="save to another place")
 
     def close(self) -> None:
-        """Nothing: the upload waits in the store to be gone on with."""
+        """Wait for what is on its way: nothing may arrive after what replaces it.
+
+        The upload stays in the store, to be gone on with.
+        """
+        self._senders.shutdown(cancel_futures=True)
 
 
 class _Store:
@@ -99,6 +118,8 @@ class _Store:
             skip_instance_cache=True, config_kwargs={**limits, **checks}, **more
         )
         self._fs.retries = 1  # the caller tries again
+        with _errors(self.name):
+            self._fs.connect()  # now: several threads will use it
 
     def _call(self, method: str, **parameters: Any) -> Any:
         with _errors(self.name):
