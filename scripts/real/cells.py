@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
-BUILT = ("6.12-le64k", "6.12-be64k", "6.12-le4k", "newest-le64k")
-ON_DEMAND = ("newest-le64k",)  # only when they are named: the build takes 10 minutes
+BUILT = ("6.12-le64k", "6.12-be64k", "6.12-le4k")
 DEBIANS = ("debian-6.1", "debian-newest")
 MMUS = ("hash", "radix")
 BASE = ("sysrq", "null", "warn")  # on every kernel with every MMU
@@ -49,11 +48,6 @@ class Cell:
         return "-".join(words)
 
     @property
-    def on_demand(self) -> bool:
-        """Whether it is run only when it is named."""
-        return self.kernel in ON_DEMAND
-
-    @property
     def mode(self) -> str:
         """The mode of phypan.simulate()."""
         return "plain" if self.how == "plain" else "fadump"
@@ -89,7 +83,7 @@ def cells() -> Iterator[Cell]:
         yield Cell("6.12-be64k", "radix", crash)
     yield Cell("6.12-le64k", "hash", "machine-check", cpu="POWER9")
     yield Cell("6.12-le64k", "hash", "sysrq", cpu="POWER10")
-    yield Cell("newest-le64k", "radix", "sysrq", cpu="POWER11")
+    yield Cell("6.12-le64k", "radix", "sysrq", cpu="POWER11")
     yield Cell("6.12-be64k", "radix", "sysrq", cpu="POWER9")
     for mmu in MMUS:
         yield Cell("6.12-le64k", mmu, "sysrq", cpus=1)

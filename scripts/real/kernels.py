@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import cells
 import debian
 from debian import ArchiveError, command
 from workshop import ROOT, Piece, Workshop
@@ -36,12 +35,10 @@ _WANTED = "loop dummy veth crc32c_generic ext4 overlay virtio_pci virtio_blk".sp
 class Built:
     """A kernel built here.
 
-    suite    of Debian, whose linux-source it is
-    source   the package, or None for the one that the suite calls the newest
+    source  the piece with its source
     """
 
     name: str
-    suite: str
     source: str
     byte_order: str
     page_size: int
@@ -57,11 +54,11 @@ class Built:
         programs = (*_BUILD, f"{self.cross}gcc")
         yield Piece(
             self.name, f"kernel from {what}", self.make, (self.source,), (CONFIG,), programs,
-            ("libelf-dev", "libssl-dev"), self.name not in cells.ON_DEMAND,
+            ("libelf-dev", "libssl-dev"),
         )  # fmt: skip
         yield Piece(
             f"{self.name}-module", f"phypan_crash for {self.name}", self.make_module,
-            (self.name,), MODULE_FILES, programs, default=self.name not in cells.ON_DEMAND,
+            (self.name,), MODULE_FILES, programs,
         )  # fmt: skip
 
     def _make(self, shop: Workshop, build: Path, log: str, *words: object) -> None:
@@ -293,10 +290,7 @@ class Source:
 
     def pieces(self) -> Iterator[Piece]:
         """The source."""
-        yield Piece(
-            self.name, f"kernel source of {self.suite}", self.make, programs=("xz",),
-            default=False,  # those that are built from it ask for it
-        )  # fmt: skip
+        yield Piece(self.name, f"kernel source of {self.suite}", self.make, programs=("xz",))
 
     def make(self, shop: Workshop, folder: Path) -> dict[str, str]:
         """Unpack it into `tree`."""
@@ -315,12 +309,11 @@ class Source:
         return {"version": version}
 
 
-SOURCES = (Source("linux-source-6.12", "trixie"), Source("linux-source-newest", "sid"))
+SOURCES = (Source("linux-source-6.12", "trixie"),)
 BUILT = (
-    Built("6.12-le64k", "trixie", "linux-source-6.12", "little", 65536),
-    Built("6.12-le4k", "trixie", "linux-source-6.12", "little", 4096),
-    Built("6.12-be64k", "trixie", "linux-source-6.12", "big", 65536),
-    Built("newest-le64k", "sid", "linux-source-newest", "little", 65536),
+    Built("6.12-le64k", "linux-source-6.12", "little", 65536),
+    Built("6.12-le4k", "linux-source-6.12", "little", 4096),
+    Built("6.12-be64k", "linux-source-6.12", "big", 65536),
 )
 DEBIANS = (
     Debians("debian-6.1", "bookworm", "linux-image-powerpc64le"),

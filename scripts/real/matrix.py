@@ -2,8 +2,7 @@
 
     python scripts/real/matrix.py [--jobs N] [--cached] [CELL...]
 
-CELL is the name of a cell, or a pattern ("6.12-be64k-*"). Without one all are run, but those of
-newest-le64k, whose kernel takes long to build. A cell that
+CELL is the name of a cell, or a pattern ("6.12-be64k-*"). Without one all are run. A cell that
 fails makes it fail. docs/reference/support.md is written anew, with every other cell as it was when
 it was run last. With --cached nothing is booted: a dump that is there is checked as it is, and a
 cell without one is said to be not run.
@@ -61,7 +60,7 @@ def run(cell: Cell, cached: bool = False) -> Result:
 def _chosen(patterns: list[str]) -> list[Cell]:
     everything = list(cells.cells())
     if not patterns:
-        return [cell for cell in everything if not cell.on_demand]
+        return everything
     found = [cell for cell in everything if any(fnmatch.fnmatch(cell.name, p) for p in patterns)]
     if not found:
         sys.exit(
@@ -128,7 +127,7 @@ def main() -> int:
     print(support.text_table(ordered))
     failed = [result for result in ordered if result.failures]
     every = [results.get(cell.name) or support.last(shop, cell) for cell in cells.cells()]
-    support.write(shop, [r for r in every if r.run or not r.cell.on_demand])
+    support.write(shop, every)
     minutes = (time.monotonic() - began) / 60
     idle = [r for r in ordered if r.outcomes["dump"][0] == support.NOT_RUN]
     print(

@@ -32,11 +32,6 @@ class Result:
     checked: tuple[float, float] = (0.0, 0.0)
 
     @property
-    def run(self) -> bool:
-        """Whether it was run at all."""
-        return self.outcomes["dump"][0] != NOT_RUN
-
-    @property
     def failures(self) -> dict[str, str]:
         """Why it failed, by check."""
         return {name: why for name, (how, why) in self.outcomes.items() if how == "failed"}
@@ -78,7 +73,7 @@ def write(shop: Workshop, results: Sequence[Result]) -> None:
     parts = [
         _INTRODUCTION,
         *_counts(results),
-        *_kernels(shop, results),
+        *_kernels(shop),
         *_checks(),
         *_cells(results),
         "",
@@ -116,13 +111,10 @@ def _minutes(pairs: Iterable[tuple[float, float]]) -> str:
     return f"{wall:.0f} minutes ({cpu:.0f} of a CPU)"
 
 
-def _kernels(shop: Workshop, results: Sequence[Result]) -> list[str]:
+def _kernels(shop: Workshop) -> list[str]:
     """The kernels and programs, with their versions."""
     lines = ["", "## Kernels", "", "| name | release | from | made in |", "|---|---|---|---|"]
-    shown = {result.cell.kernel for result in results}
     for kernel in (*kernels.BUILT, *kernels.DEBIANS):
-        if kernel.name not in shown:
-            continue
         known = shop.known(kernel.name)
         if isinstance(kernel, kernels.Built):
             version = shop.known(kernel.source).get("version", "?")
