@@ -30,7 +30,8 @@ real: $(VENV)/.phypan-real
 ifeq ($(CELLS)$(CACHED),)
 	$(BIN)/python -m pytest --boots tests/real/test_guest.py
 	PHYPAN_FURTHER=$${PHYPAN_CACHE:-.cache}/real-kernels/dumps \
-		$(BIN)/python -m pytest -n $(JOBS) tests/real/test_further_spaces.py tests/plugins/analyses
+		$(BIN)/python -m pytest -n $(JOBS) tests/real/test_further_spaces.py tests/linux/test_stack.py \
+		tests/plugins/analyses
 endif
 
 $(VENV)/bin/python:

@@ -58,8 +58,9 @@ def by_drgn(found: drgn.Program) -> dict[int, str]:
 def translation(case: Case) -> str:
     """Addresses that the guest told of translate to what is there: kernel and module."""
     space = case.opened.spaces["kernel"]
-    told = (line.split() for line in case.truth["symbols"].splitlines())
-    symbols = {words[2]: int(words[0], 16) for words in told}
+    told = re.findall(r"^([0-9a-f]{16}) \S (\S+)$", case.truth["symbols"], re.MULTILINE)
+    symbols = {name: int(address, 16) for address, name in told}
+    assert "init_uts_ns" in symbols, "the guest told of no symbols"
     if "linux_banner" in symbols:  # which takes CONFIG_KALLSYMS_ALL
         text = bytes(space.read(symbols["linux_banner"], 14))
         assert text == b"Linux version ", f"linux_banner reads {text!r}"
