@@ -129,8 +129,12 @@ def status(root: Path) -> int:
     system = phypan.status(root)
     waits = "no dump is waiting" if system.mechanism is None else f"{system.mechanism} dump waits"
     click.echo(waits)
-    if system.reserved is not None:
-        click.echo(f"reserved: {_mib(system.reserved)}")
+    if system.waiting is not None:
+        click.echo(f"its size: {_mib(system.waiting)} at the most")
+    reserved = "unknown" if system.reserved is None else _mib(system.reserved)
+    click.echo(f"reserved: {reserved}")
+    if system.opal_core is not None:
+        click.echo("the firmware's own core waits too")
     told = {True: "yes", False: "no", None: "unknown"}[system.registered]
     click.echo(f"another crash would be dumped: {told}")
     journal = phypan.unfinished_capture(root)

@@ -72,13 +72,25 @@ class LiveSystem:
 
     @property
     def reserved(self) -> int | None:
-        """Bytes that are held back because of dumps; None if nothing says."""
+        """Bytes that are held back because of dumps; None if nothing says.
+
+        Of phyp dump without the save area, as release_region tells.
+        """
         if self.mechanism == "phyp":
             text = self.release_region()
             return text.rest.length if text and text.rest else None
         told = _text(self.root, *_FADUMP["mem_reserved"])
         with suppress(ValueError):
             return None if told is None else int(told, 0)
+        return None
+
+    @property
+    def waiting(self) -> int | None:
+        """Bytes that /proc/vmcore shows of the dump that waits; None if nothing says."""
+        if self.mechanism is None or self.memory is None:
+            return None
+        with suppress(OSError):
+            return self.memory.stat().st_size or None
         return None
 
     @property
@@ -184,14 +196,17 @@ def give_back(system: LiveSystem, pair: Pair) -> None:
     _write(system.root / RELEASE_REGION, release_region.write_release(pair).encode() + b"\n")
 
 
-def give_all_back(system: LiveSystem) -> None:
-    """Have the kernel of fadump free everything and register anew; OPAL's core goes as well."""
+def give_all_back(system: LiveSystem, *, opal_saved: bool = False) -> None:
+    """Have the kernel of fadump free everything and register anew.
+
+    opal_saved  OPAL's own core goes as well
+    """
     release = _fadump_release(system.root)
     if release is None:
         raise OutputError(
             "gives no memory back", where=str(system.root), hint="only phyp and fadump kernels do"
         )
-    if system.opal_core is not None and _there(system.root / OPAL_RELEASE):
+    if opal_saved and _there(system.root / OPAL_RELEASE):
         _write(system.root / OPAL_RELEASE, b"1\n")
     _write(release, b"1\n")
 

@@ -130,13 +130,16 @@ class Giver:
         self.problems.append(Problem(error.what, error.where or "kernel", meaning))
         self._journal.append({"released": False})
 
-    def everything(self) -> None:
-        """Give back all at once, where the kernel does that: the file is complete and named."""
+    def everything(self, *, opal_saved: bool) -> None:
+        """Give back all at once, where the kernel does that: the file is complete and named.
+
+        opal_saved  whether the firmware's own core may go as well
+        """
         if not self._wanted or self._system.mechanism != "fadump":
             return
         self._journal.append({"releasing": ALL})
         try:
-            live.give_all_back(self._system)
+            live.give_all_back(self._system, opal_saved=opal_saved)
         except OutputError as error:
             self._refused(error)
             return

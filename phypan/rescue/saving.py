@@ -3,6 +3,7 @@
     PATH/HOST-DATE/vmcore            while it is not complete: vmcore.incomplete, vmcore.journal
                   /vmcore-dmesg.txt  the kernel's log
                   /triage.json       what happened, where drgn is installed
+                  /vmcore.opalcore   on bare metal, the firmware's own memory
 
 A capture that was stopped is gone on with, whatever its date was.
 """
@@ -25,6 +26,7 @@ from phypan.descriptors import write_file
 from phypan.errors import OutputError, PhypanError, Problem, Unsupported, os_errors
 from phypan.live import system as live
 from phypan.live.system import NoDump
+from phypan.rescue import opal_core
 from phypan.rescue.capture import capture, journal_of
 from phypan.rescue.plan import CapturePlan, plan_capture
 from phypan.rescue.session import Captured
@@ -164,6 +166,7 @@ def _triage(dump: Any) -> bytes:
 
 # -- retention ------------------------------------------------------------------------------------
 
+_OURS = {VMCORE, DMESG, TRIAGE, VMCORE + opal_core.SUFFIX}
 _DATE = r"-\d{8}-\d{6}"
 
 
@@ -182,7 +185,7 @@ def _removed(
         for place in settings.path.iterdir()
         if ours.fullmatch(place.name)
         and not place.is_symlink()
-        and {path.name for path in place.iterdir()} <= {VMCORE, DMESG, TRIAGE}
+        and {path.name for path in place.iterdir()} <= _OURS
         and (place / VMCORE).exists()
         and place != folder
     )

@@ -16,7 +16,7 @@ from phypan.places.address import shown
 from phypan.places.patience import Patience
 from phypan.places.protocols import Target
 from phypan.ranges import Ranges
-from phypan.rescue import compressed, under_way
+from phypan.rescue import compressed, opal_core, under_way
 from phypan.rescue.copier import Copier
 from phypan.rescue.first_record import VERSION, fingerprints
 from phypan.rescue.giving import Giver
@@ -127,7 +127,9 @@ class Session:
         try:
             self._patience.call(self._make_file, lambda: self._past.safe)
             self._giver.safe(self._outline, self._outline.size)
-            self._giver.everything()
+            opal, problems = opal_core.save(self._system, self._past.begin)
+            self._problems += problems
+            self._giver.everything(opal_saved=opal is not None)
             return self._finished()
         finally:
             if self._memory is not None:
