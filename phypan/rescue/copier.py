@@ -173,7 +173,9 @@ class Copier:
     def _end(self) -> int:
         """Put what is behind the memory; the length of the file."""
         self._wait()
-        size = self.at if self._memory is None and not self.lost else self._outline.size
+        # A stream may hold the beginning of what comes next, so that its end tells nothing.
+        ends_here = self._memory is None and not self.lost and self._target.rewritable
+        size = self.at if ends_here else self._outline.size
         if self._memory is None and self.at < self._outline.size:
             self.lost.append(Lost(self.at, self._outline.size - self.at, GONE))
         if size == self._outline.size and self.lost:
@@ -182,9 +184,8 @@ class Copier:
             size += len(trailer)
         if self.lost or size < self._outline.size:
             self._put_head(self._outline.incomplete_head)
-        elif (
-            self._resumed and self._target.rewritable
-        ):  # an earlier run may have come to the end with something lost
+        elif self._resumed and self._target.rewritable:
+            # An earlier run may have come to the end with something lost.
             self._put_head(self._outline.head)
         return size
 

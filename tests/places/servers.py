@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import select
 import shutil
 import socket
@@ -44,7 +45,7 @@ class SshServer:
     home: Path
 
     def address(self, path: Path, port: int | None = None) -> str:
-        user = os.environ.get("USER") or "root"
+        user = pwd.getpwuid(os.getuid()).pw_name
         return f"ssh://{user}@127.0.0.1:{port or self.port}{path}"
 
     def trust(self, port: int) -> None:

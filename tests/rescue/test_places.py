@@ -608,3 +608,42 @@ def test_what_was_lost_in_a_stream_stays_lost_whatever_is_read_later(
                     else:
                         assert there == crashed.before.read(at, 512)
                 assert gone <= 0
+
+
+def test_a_stream_whose_dump_is_gone_says_what_is_missing(crashed, key, monkeypatch) -> None:
+    """A record that was begun is filled up with zeros, and these are nobody's memory."""
+    monkeypatch.setattr(rescue_rig._Saved, "open", classmethod(lambda cls, target: None))
+    closed = 0
+    for number in range(36, 64, 4):
+        with rescue_rig.world(crashed) as world:
+            world.boot.on_free = None
+            more = {"seal_for": [key[1]], "window": 1 << 20, "release": False}
+            assert world.capture(kill_at=number, **more).code == 9
+            for name in ("proc/vmcore", "sys/kernel/release_region"):
+                (world.root / name).unlink()
+            outcome = world.capture(resume=True, **more)
+            if not world.target.exists():
+                assert "nothing of it was saved" in outcome.error
+                continue
+            assert outcome.error is None, outcome.error
+            (lost,) = outcome.result.lost
+            closed += 1
+            there = missing = 0
+            with phypan.open(world.target, keys=[key[0]]) as dump:
+                assert dump.incomplete
+                pages = (page for at, data in crashed.before.chunks(0, 640 << 20)
+                         for page in range(at, at + len(data), 4096))  # fmt: skip
+                for page in pages:
+                    try:
+                        found = dump.memory.read(page, 4096)
+                    except phypan.NotInDump as error:
+                        missing += 1
+                        why = str(error)
+                        continue
+                    there += 1
+                    assert found == crashed.before.read(page, 4096)
+            assert there > 0
+            assert missing > 0
+            assert "gone before it was saved" in why
+            assert lost.size > 0
+    assert closed
