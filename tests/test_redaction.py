@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import phypan
 from phypan import BytesStore, Dump, Extent, Hole, Memory, PageState, redaction
 from phypan.manager import Registry
+from tests import strangers
 from tests.made_dumps import made
 
 PAGE = 4096
@@ -104,10 +105,15 @@ def test_no_byte_of_a_secret_is_in_the_file(tmp_path, kind) -> None:
 
 def test_a_stranger_adds_a_rule(tmp_path, monkeypatch) -> None:
     rule = phypan.Secret("badge", "numbers of badges", (b"badge:",), re.compile(rb"badge:\d{4}"))
-    data = b"x" * PAGE + b"badge:1234".ljust(PAGE, b"x") + b"badge:none".ljust(PAGE, b"x")
-    done = redaction.redacted(dump_of(data), {"badge": rule}, 0)
-    (entry,) = done.report
-    assert (entry.what, entry.pages, entry.address) == ("badge", 1, PAGE)
+    plugin = strangers.module(secrets=[rule])
+    strangers.install(monkeypatch, [strangers.Point("badges", lambda: plugin)])
+    monkeypatch.setattr("phypan.api._loaded", None)
+    dump = dump_of(b"x" * PAGE + b"badge:1234".ljust(PAGE, b"x") + b"badge:none".ljust(PAGE, b"x"))
+    (row,) = phypan.redact(dump, tmp_path / "out", dump_level=0)
+    assert (row.what, row.pages, row.address) == ("badge", 1, PAGE)
+    assert not list(phypan.redact(dump, tmp_path / "2", dump_level=0, rules=["jwt"]))
+    with pytest.raises(phypan.Unsupported, match="no rule 'nonsense'"):
+        phypan.redact(dump, tmp_path / "3", dump_level=0, rules=["nonsense"])
 
 
 def test_without_struct_pages_users_pages_cannot_be_told_and_nothing_is_written(tmp_path) -> None:

@@ -28,6 +28,7 @@ from phypan.live import system as live
 from phypan.live.system import NoDump
 from phypan.rescue import opal_core
 from phypan.rescue.capture import capture, journal_of
+from phypan.rescue.journal import Journal
 from phypan.rescue.plan import CapturePlan, plan_capture
 from phypan.rescue.session import Captured
 from phypan.rescue.settings import Settings
@@ -104,10 +105,10 @@ def _host() -> str:
 
 def _target(settings: Settings, root: str | os.PathLike[str]) -> str:
     """Where the dump goes: to the capture that was begun, if one was."""
-    begun = unfinished_capture(root)
     if settings.sink is not None:
-        name = f"{settings.sink.rstrip('/')}/{_name()}/{VMCORE}"
-        return _begun_elsewhere(begun) or name
+        sink = settings.sink.rstrip("/")
+        return _begun_elsewhere(sink) or f"{sink}/{_name()}.{VMCORE}"
+    begun = unfinished_capture(root)
     if begun is not None and begun.name == f"{VMCORE}.journal":
         return str(begun.with_name(VMCORE))
     found = sorted(settings.path.glob(f"{_host()}-*/{VMCORE}.journal"))
@@ -118,15 +119,14 @@ def _target(settings: Settings, root: str | os.PathLike[str]) -> str:
     return str(settings.path / _name() / VMCORE)
 
 
-def _begun_elsewhere(journal: Path | None) -> str | None:
-    """The target of a capture to another machine that was begun in this boot."""
-    from phypan.rescue.journal import Journal
-
-    if journal is None:
-        return None
-    with Journal(journal) as opened:
-        target = str(opened.records[0]["target"]) if opened.records else None
-    return target if target is not None and journal_of(target) == journal else None
+def _begun_elsewhere(sink: str) -> str | None:
+    """The target below `sink` of a capture that was begun, in this boot or in one before it."""
+    for path in sorted(journal_of(f"{sink}/{VMCORE}").parent.glob("capture-*.journal")):
+        with Journal(path) as opened:
+            target = str(opened.records[0]["target"]) if opened.records else ""
+        if target.startswith(f"{sink}/"):
+            return target
+    return None
 
 
 # -- beside the dump ------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ import pytest
 
 import phypan
 from phypan.rescue import saving
+from phypan.rescue.capture import journal_of
+from phypan.rescue.journal import Journal
 from tests.platform_model.test_simulation import assert_memory_is_what_it_was
 
 HOST = socket.gethostname().split(".")[0]
@@ -70,6 +72,19 @@ def test_one_that_was_stopped_is_gone_on_with_in_its_folder(
     assert folders(settings) == [folder]
     with phypan.open(folder / "vmcore") as dump:
         assert assert_memory_is_what_it_was(dump, crashed.before)
+
+
+def test_elsewhere_it_has_its_date_in_its_name_and_is_found_again(
+    world, settings, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("PHYPAN_STATE", str(tmp_path))
+    away = replace(settings, sink="ssh://store/dumps/")
+    target = saving._target(away, world.root)
+    assert re.fullmatch(rf"ssh://store/dumps/{re.escape(HOST)}-\d{{8}}-\d{{6}}\.vmcore", target)
+    for begun in ("ssh://store/dumps2/x.vmcore", "ssh://store/dumps/host-20240101-000000.vmcore"):
+        with Journal(journal_of(begun), new=True) as journal:
+            journal.append({"target": begun})
+    assert saving._target(away, world.root) == begun
 
 
 def test_no_dump_leaves_nothing_behind(settings, tmp_path) -> None:
