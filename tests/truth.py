@@ -41,9 +41,10 @@ class Truth:
         return match[1].replace("\r", "")
 
     def section(self, name: str) -> list[str]:
-        """The lines under "== NAME"; none where the guest did not print that."""
+        """The lines under "== NAME" without the kernel's own; none if the guest printed none."""
         match = re.search(rf"^== {name}\n(.*?)(?=^== |\Z)", self.block, re.DOTALL | re.MULTILINE)
-        return match[1].splitlines() if match else []
+        lines = match[1].splitlines() if match else []
+        return [line for line in lines if not LINE.match(line)]
 
     @cached_property
     def processes(self) -> list[tuple[int, str, str, int]]:

