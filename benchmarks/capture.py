@@ -41,17 +41,12 @@ def make(root: Path) -> Path:
         if name != "proc/vmcore":
             path.write_bytes(file.read(0, 1 << 20))
     block = random.Random(1).randbytes(1 << 20)
-    layout = boot.layout
+    shown = boot.files()["proc/vmcore"].read
     with (root / "proc/vmcore").open("wb") as out:
         for start in range(0, SIZE, 1 << 20):
-            kept = start < boot.reserve_start or layout.start <= start + (1 << 20)
-            data = file_data(boot, start) if kept and start < layout.end else block
-            out.write(data)
+            data = shown(start, 1 << 20)
+            out.write(data if data.strip(b"\0") else block)
     return root
-
-
-def file_data(boot, start: int) -> bytes:
-    return boot.files()["proc/vmcore"].read(start, 1 << 20)
 
 
 def main() -> None:
@@ -92,12 +87,12 @@ def capture(root: Path, target: Path, *more: str) -> float:
 
 
 def copy(root: Path, target: Path, size: int) -> float:
-    """As many bytes as the dump has."""
+    """The memory that is held back: what the dump has."""
     target.unlink(missing_ok=True)
-    blocks = f"count={size >> 20}"
+    blocks = [f"skip={(SIZE - size) >> 20}", f"count={size >> 20}"]
     vmcore = root / "proc/vmcore"
     return command(
-        ["dd", f"if={vmcore}", f"of={target}", "bs=1M", blocks, "conv=fsync", "status=none"]
+        ["dd", f"if={vmcore}", f"of={target}", "bs=1M", *blocks, "conv=fsync", "status=none"]
     )[0]
 
 
