@@ -132,12 +132,13 @@ def test_memory_of_a_module_is_the_modules(kernel) -> None:
 
 
 def test_what_the_kernel_gave_up_after_booting_is_not_its_functions(kernel) -> None:
-    """Names of processes stand in memory of others, where functions of __init once were."""
+    """Others have that memory, modules too, where functions of __init once were."""
     first = kernel.symbols.address("__init_begin")
     end = kernel.symbols.address("__init_end") or kernel.symbols.address("_einittext")
     owners = phypan.Owners(kernel)
     named = {owners.of(at & (1 << 60) - 1) for at in range(first, end, 65536)}
-    assert all(name is None or "+0x" not in name or " object " in name for name in named)
+    functions = [name for name in named if name and "+0x" in name and " object " not in name]
+    assert all(name.endswith("]") for name in functions), functions
 
 
 def test_by_the_kernels_addresses_and_by_those_of_a_process(opened) -> None:

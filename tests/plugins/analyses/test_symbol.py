@@ -33,8 +33,9 @@ def test_an_address_has_the_nearest_symbol(opened) -> None:
 def test_it_is_what_crash_knows(opened, real_of, crash_says) -> None:
     said = crash_says(real_of(opened), "sym schedule")
     address, kind, name = re.match(r"([0-9a-f]{16}) \((\w)\) \.?(\w+)", said).groups()
-    row = rows(opened, "schedule")[0]
-    assert (f"{row.address:016x}", row.kind, row.name) == (address, kind, name)
+    # of a function of ELFv1 it shows the descriptor
+    known = [(f"{row.address:016x}", row.kind, row.name) for row in rows(opened, "schedule")]
+    assert (address, kind, name) in known
 
 
 def test_a_name_of_several_symbols_has_all(opened) -> None:
