@@ -44,16 +44,21 @@ def locks(dump: Dump) -> Iterator[LockRow]:
     """
     from phypan.linux import locks as kernel_locks
     from phypan.linux import spinlocks, tasks
+    from phypan.linux.percpu import PerCpu
 
     known = {int(task.task): task for task in tasks.each(dump)}
     found = [*kernel_locks.waits(dump, known), *spinlocks.waits(dump, known)]
     circles = kernel_locks.cycles({int(wait.task.task): wait.owner for wait in found})
     number = {task: n for n, circle in enumerate(circles, 1) for task in circle}
+    per_cpu = PerCpu(dump)
     for wait in sorted(found, key=lambda wait: (wait.lock, wait.task.pid)):
-        yield _row(dump, wait, known, number.get(int(wait.task.task)))
+        name = dump.symbols.describe(wait.lock) or per_cpu.describe(wait.lock)
+        yield _row(dump, wait, name, known, number.get(int(wait.task.task)))
 
 
-def _row(dump: Dump, wait: Wait, known: dict[int, Task], circle: int | None) -> LockRow:
+def _row(
+    dump: Dump, wait: Wait, name: str | None, known: dict[int, Task], circle: int | None
+) -> LockRow:
     owner = known.get(wait.owner) if wait.owner is not None else None
     place = None if wait.place is None else dump.symbols.caller(wait.place)
     offset = wait.place - place.address if place and wait.place else 0
@@ -61,7 +66,7 @@ def _row(dump: Dump, wait: Wait, known: dict[int, Task], circle: int | None) -> 
     return LockRow(
         lock=wait.lock,
         kind=wait.kind,
-        name=dump.symbols.describe(wait.lock),
+        name=name,
         pid=wait.task.pid,
         comm=wait.task.comm,
         task=int(wait.task.task),
