@@ -37,13 +37,13 @@ class LiveStore:
         return self._size
 
     def lock(self) -> None:
-        """Keep other captures out until this is closed; OutputError if there is one."""
+        """Keep other phypan processes out until this is closed; OutputError if one reads it."""
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 return  # not on this file system; the journal has a lock of its own
-            what, hint = "another capture reads it", "wait for that to end"
+            what, hint = "another phypan reads it", "wait for that capture or command to end"
             raise OutputError(what, where=self.name, hint=hint) from error
 
     def view(self, offset: int, size: int) -> memoryview:

@@ -281,7 +281,7 @@ def _hint_of(world: World, **options) -> str:
 def test_a_second_capture_meanwhile_is_refused(world) -> None:
     with LiveStore(world.root / "proc/vmcore") as store:
         store.lock()
-        assert "another capture reads it" in world.capture().error
+        assert "another phypan reads it" in world.capture().error
     assert world.freed == 0
     assert world.capture().error is None
 
