@@ -6,14 +6,15 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO, cast, overload
 
 from phypan import manager
+from phypan.answers import answer
 from phypan.dump import Dump
-from phypan.errors import InputError, PluginError, Unsupported, os_errors
+from phypan.errors import InputError, PluginError, Unsupported, os_errors, plugin_errors
 from phypan.hooks import Analysis, Input, Source, Writer
 from phypan.manager import PluginInfo, Registry
 from phypan.memory import MemoryStore
@@ -133,7 +134,8 @@ def _opened(given: Input, source: str | None, stores: list[Store]) -> tuple[Inpu
             raise InputError(
                 f"a dump of kind {chosen.name} is one file, more were given", where=str(given.path)
             )
-        opened = chosen.open(given)
+        with plugin_errors(chosen.name):
+            opened = chosen.open(given)
         if isinstance(opened, Dump):
             opened.problems[:0] = given.problems
             return given, opened
@@ -249,41 +251,15 @@ def mount(simulation: Simulation, directory: str | os.PathLike[str]) -> None:
 def run(dump: Dump, analysis: str, **options: Any) -> Rows:
     """The rows of an analysis by name, made while they are gone through.
 
-    Raises Unsupported, with the reason, when the dump lacks what the analysis needs.
+    Raises Unsupported, with the reason, when the dump lacks what the analysis needs; PluginError,
+    which says where in its code, when the analysis fails while the rows are gone through.
     """
     chosen: Analysis = manager.named(registry().analyses, analysis, "analysis")
-    for need in sorted(chosen.needs):
-        if not getattr(dump, need, None):
-            raise _lacking(dump, analysis, need)
-    rows = _only(chosen, chosen.run(dump, **options))
-    return Rows(chosen.name, chosen.row, rows, text=chosen.text)
-
-
-_DEBUGINFO = "-s VMLINUX gives the kernel's debuginfo, and with it "
-_LACKING = {  # need -> (why it is not there, what helps)
-    "types": ("the kernel carries no BTF, and no debuginfo is here", _DEBUGINFO + "types"),
-    "symbols": ("no kallsyms are in the dump, and no debuginfo is here", _DEBUGINFO + "symbols"),
-}
-
-
-def _lacking(dump: Dump, analysis: str, need: str) -> Unsupported:
-    why, hint = _LACKING.get(
-        need, ("which this dump does not have", "`phypan info` lists what is missing and why")
-    )
-    return Unsupported(f"{analysis} needs {need}: {why}", where=dump.source, hint=hint)
-
-
-def _only(analysis: Analysis, rows: Iterable[Any]) -> Iterator[Any]:
-    for row in rows:
-        if not isinstance(row, analysis.row):
-            raise PluginError(
-                f"it yielded {type(row).__name__}, not {analysis.row.__name__}",
-                where=analysis.name,
-            )
-        yield row
+    return answer(chosen, dump, options)
 
 
 def render(rows: Rows, dump: Dump, *, renderer: str = "table", file: TextIO | None = None) -> None:
     """Show `rows` on `file`, or on standard output."""
     chosen = manager.named(registry().renderers, renderer, "renderer")
-    chosen.render(rows, dump, file or sys.stdout)
+    with plugin_errors(chosen.name, but=OSError):  # of the file, which is the caller's
+        chosen.render(rows, dump, file or sys.stdout)

@@ -172,3 +172,22 @@ def os_errors(
         if isinstance(error, PhypanError):
             raise
         raise kind(str(error), where=repr(os.fsdecode(path))) from error
+
+
+@contextmanager
+def plugin_errors(name: str, *, but: type[Exception] = PhypanError) -> Iterator[None]:
+    """Turn what the plugin `name` should not raise into a PluginError that says where it did.
+
+    What phypan raises, and exceptions of the kind `but`, are handed on as they are.
+    """
+    try:
+        yield
+    except (PhypanError, but):
+        raise
+    except Exception as error:
+        import traceback  # slow to import, and seldom needed
+
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"it raised {type(error).__name__}: {error} ({last.filename}, line {last.lineno})"
+        hint = "`phypan plugins` says whose it is: tell them"
+        raise PluginError(what, where=name, hint=hint) from error

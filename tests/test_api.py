@@ -11,7 +11,7 @@ import phypan
 from phypan import api
 from phypan.dump import Dump
 from phypan.errors import InputError, OutputError, PluginError, Unsupported
-from phypan.hooks import Analysis, Source, Writer
+from phypan.hooks import Analysis, Renderer, Source, Writer
 from phypan.manager import Registry
 from phypan.memory import Extent, Memory
 from phypan.stores import BytesStore
@@ -169,6 +169,55 @@ def test_an_analysis_that_yields_something_else_is_a_fault_of_the_plugin(strange
     stranger(analyses=[Analysis(lambda dump: [7], Row, name="odd")])
     with pytest.raises(PluginError, match="odd: it yielded int, not Row"):
         list(phypan.run(empty(), "odd"))
+
+
+def broken(*arguments: object, **options: object) -> list[object]:
+    """Fail, as a stranger's code may anywhere."""
+    return [{}["pid"]]
+
+
+def broken_later(dump):
+    """Yield one row, and fail."""
+    yield Row(1)
+    broken()
+
+
+WHERE = r"bad: it raised KeyError: 'pid' \(.*test_api.py, line \d+\)"
+
+
+@pytest.mark.parametrize("failing", [broken, broken_later])
+def test_an_analysis_that_fails_is_an_error_that_says_where(stranger, failing) -> None:
+    stranger(analyses=[Analysis(failing, Row, name="bad")])
+    with pytest.raises(PluginError, match=WHERE) as caught:
+        list(phypan.run(empty(), "bad"))
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_rows_before_a_failure_are_handed_on(stranger) -> None:
+    stranger(analyses=[Analysis(broken_later, Row, name="bad")])
+    assert next(iter(phypan.run(empty(), "bad"))) == Row(1)
+
+
+def test_options_that_an_analysis_does_not_have_are_no_fault_of_its(stranger) -> None:
+    stranger(analyses=[strangers.analysis("count")])
+    with pytest.raises(Unsupported, match=r"options of count: .*'cuont'"):
+        phypan.run(empty(), "count", cuont=3)
+
+
+def test_sources_writers_and_renderers_that_fail_are_errors_too(stranger, folder) -> None:
+    stranger(
+        sources=[Source("bad", "", lambda given: 95, broken)],
+        writers=[Writer("bad", "", broken)],
+        renderers=[Renderer("bad", "", broken)],
+        analyses=[strangers.analysis("count")],
+    )
+    (folder / "file").touch()
+    with pytest.raises(PluginError, match=WHERE):
+        phypan.open(folder / "file")
+    with pytest.raises(PluginError, match=WHERE):
+        phypan.convert(empty(), folder / "x", format="bad")
+    with pytest.raises(PluginError, match=WHERE):
+        phypan.render(phypan.run(empty(), "count"), empty(), renderer="bad")
 
 
 @pytest.mark.parametrize("need", ["cpus", "vmcoreinfo", "hptesave", "no_such_thing"])

@@ -13,7 +13,7 @@ from typing import Any
 
 from phypan.conversion.destination import Destination
 from phypan.dump import Dump
-from phypan.errors import OutputError, Unsupported
+from phypan.errors import OutputError, Unsupported, plugin_errors
 from phypan.hooks import Writer, Written
 from phypan.places.address import PIPE, shown
 from phypan.sinks import Progress
@@ -120,7 +120,7 @@ def _written(
     results = []
     for number, place in enumerate(targets):
         part = {"part": number, "parts": split} if split > 1 else {}
-        with destination.open(place) as output:
+        with destination.open(place) as output, plugin_errors(writer.name):
             written = writer.write(chosen, output, progress, **options, **part)
         results.append(written or Written(0))
         if not results[-1].complete and results[-1].reason:
