@@ -17,7 +17,7 @@ from phypan.pages.store import PageStore
 from phypan.rows import Address, Bytes
 from phypan.sinks import Progress, no_progress
 
-_AT_ONCE = 256  # pages that a thread checks before it is asked
+_AT_ONCE = 2048  # pages that a thread checks before it is asked
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _batches(memory: Memory) -> Iterator[tuple[int, int, int, PageStore]]:
 def _check(store: PageStore, start: int, offset: int, size: int) -> list[tuple[int, int, str]]:
     unit = store.page_size
     found = []
-    for number in range(offset // unit, -(-(offset + size) // unit)):
+    for number in store.unsure(offset // unit, -(-(offset + size) // unit)):
         try:
             store.check(number)
         except NotInDump as error:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
 from phypan.formats._records import STRUCT_ORDER, ByteOrder, Bytes
 from phypan.formats.kdump import COMPRESSIONS, RAW, Kdump
@@ -62,6 +63,15 @@ def read_descriptors(data: Bytes, order: ByteOrder) -> Iterator[Descriptor]:
     return map(Descriptor._make, DESCRIPTOR[order].iter_unpack(data))
 
 
+@cache
+def dtype(order: ByteOrder) -> Any:
+    """numpy's type of a descriptor, with fields named as those of Descriptor."""
+    import numpy as np
+
+    kinds = zip(Descriptor._fields, ("i8", "u4", "u4", "u8"), strict=True)
+    return np.dtype([(name, STRUCT_ORDER[order] + kind) for name, kind in kinds])
+
+
 def faulty(data: Bytes, head: Kdump, size: int) -> Iterator[tuple[int, bool]]:
     """(index, whether the page is missing) of the descriptors in `data` that have a fault.
 
@@ -72,9 +82,7 @@ def faulty(data: Bytes, head: Kdump, size: int) -> Iterator[tuple[int, bool]]:
     except ImportError:
         yield from _faulty(data, head, size)
         return
-    mark = STRUCT_ORDER[head.order]
-    names = {"offset": "i8", "size": "u4", "flags": "u4", "page_flags": "u8"}
-    table = np.frombuffer(data, [(name, mark + kind) for name, kind in names.items()])
+    table = np.frombuffer(data, dtype(head.order))
     last = np.int64(max(-1, size - 1))
     suspect = (table["offset"] <= 0) | (table["offset"] > last) | (table["size"] == 0)
     suspect |= (table["size"] > head.block_size) | ~np.isin(table["flags"], list(COMPRESSIONS))

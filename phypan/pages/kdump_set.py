@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from phypan.errors import BadRecord, NotInDump, PhypanError, Problem
@@ -13,6 +13,7 @@ from phypan.formats.kdump_descriptors import Descriptor
 from phypan.pages import bits, codecs, zlib_codec
 from phypan.pages.bits import Bits
 from phypan.pages.codec import Decompress
+from phypan.pages.scrutiny import Scrutiny
 from phypan.pages.state import PageMask, PageState
 from phypan.pages.store import StoredPage
 from phypan.stores import Store
@@ -58,6 +59,7 @@ class KdumpSet:
         self._zero_crc = self._crc32(self._zeros)
         self._zero_pages: dict[int, int] = {}
         self._threads = threading.local()
+        self._scrutiny = Scrutiny(self)
 
     @property
     def total(self) -> int:
@@ -151,6 +153,10 @@ class KdumpSet:
         found, data = self.stored_page(number)
         if found.checksum is None:
             self._expanded(number, found, data)
+
+    def unsure(self, first: int, last: int) -> Iterable[int]:
+        """Those of the stored pages from `first` to `last`, excluded, that check() may refuse."""
+        return self._scrutiny.unsure(first, last)
 
     def as_stored(self, number: int) -> StoredPage:
         """The page of a frame as it is stored; NotInDump if it is damaged."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from functools import cache
 from typing import Any, NamedTuple, Protocol
 
-from phypan.formats._records import STRUCT_ORDER, ByteOrder
+from phypan.formats._records import ByteOrder
 from phypan.formats.kdump import RAW
-from phypan.formats.kdump_descriptors import CHECKED, CHECKED_ZERO, DESCRIPTOR, checksum
+from phypan.formats.kdump_descriptors import CHECKED, CHECKED_ZERO, DESCRIPTOR, checksum, dtype
 from phypan.kernels import modes
 from phypan.pages import zlib_codec
 from phypan.pages.codec import Codec
@@ -49,7 +48,7 @@ def descriptors(
     import numpy as np
 
     sizes = packed.sizes
-    table = np.empty(len(sizes), _dtype(order))
+    table = np.empty(len(sizes), dtype(order))
     offsets = table["offset"]
     np.subtract(np.cumsum(sizes), sizes - position, out=offsets, casting="unsafe")
     table["size"], table["flags"] = sizes, packed.flags
@@ -60,15 +59,6 @@ def descriptors(
         offsets[zero], table["size"][zero] = zeros_at, page_size
         table["page_flags"][zero] = packed.checksums[zero] | CHECKED_ZERO << 32
     return table.tobytes()
-
-
-@cache
-def _dtype(order: ByteOrder) -> Any:
-    import numpy as np
-
-    mark = STRUCT_ORDER[order]
-    fields = {"offset": "i8", "size": "u4", "flags": "u4", "page_flags": "u8"}
-    return np.dtype([(name, mark + kind) for name, kind in fields.items()])
 
 
 def _descriptors(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 from phypan.errors import InputError
@@ -118,6 +118,14 @@ class PageStore:
         """NotInDump if a page is damaged, as far as that can be told."""
         ask = getattr(self._reader, "check", None)
         (ask or self._reader.page)(number)
+
+    def unsure(self, first: int, last: int) -> Iterable[int]:
+        """Those of the pages from `first` to `last`, excluded, that have to be checked one by one.
+
+        The others are certain to be as they were written.
+        """
+        ask = getattr(self._reader, "unsure", None)
+        return range(first, last) if ask is None else ask(first, last)
 
     def as_stored(self, number: int) -> StoredPage | None:
         """A page as it is stored, if the reader can tell; NotInDump if it is damaged."""

@@ -9,6 +9,7 @@ import pytest
 import phypan
 from phypan import PageState, PhypanError, Problem
 from phypan.formats import kdump
+from phypan.pages.kdump_set import KdumpSet
 from tests.kdump_files import LZO, RAW, ZLIB, ZSTD, KdumpFile, flattened
 from tests.made_dumps import content, made, same_memory
 
@@ -97,6 +98,47 @@ def test_of_two_thousand_flipped_bits_each_is_found_and_no_wrong_byte_is_read(
                 lost += check_pages(dump) < whole
     assert refused < 200, "most of a file is no header"
     assert lost > 500, "most of a file is pages"
+
+
+@pytest.mark.parametrize("name", ["zlib", "none", "flattened"])
+@pytest.mark.parametrize("order", ["little", "big"])
+def test_pages_that_are_summed_together_are_those_found_one_by_one(
+    tmp_path, monkeypatch, name, order
+) -> None:
+    pytest.importorskip("numba")
+    path, draw, different = tmp_path / "damaged", random.Random(7), 0
+    words = {"flattened": True} if name == "flattened" else {"compress": name}
+    phypan.convert(made(KINDS, order=order), path, format="kdump", force=True, **words)
+    good = path.read_bytes()
+    for _ in range(150):
+        data = bytearray(good)
+        for place in draw.sample(range(8192, len(good)), draw.randrange(4)):
+            data[place] ^= 1 << draw.randrange(8)
+        path.write_bytes(data)
+        found = {}
+        for how in ("numba", "plain"):
+            monkeypatch.setenv("PHYPAN_KERNELS", how)
+            with phypan.open(path) as dump:
+                found[how] = list(phypan.verify(dump))
+        assert found["numba"] == found["plain"]
+        different += bool(found["plain"])
+    assert 50 < different < 150
+
+
+def test_sure_pages_are_not_looked_at_one_by_one(tmp_path, files, monkeypatch) -> None:
+    pytest.importorskip("numba")
+    asked, check = [], KdumpSet.check
+    monkeypatch.setattr(
+        KdumpSet, "check", lambda self, number: (asked.append(number), check(self, number))
+    )
+    damaged = bytearray(files["zstd"])
+    damaged[-100] ^= 1
+    for data, most in ((files["zstd"], 1), (damaged, 3)):  # zeros, once, and what is damaged
+        (tmp_path / "file").write_bytes(data)
+        asked.clear()
+        with phypan.open(tmp_path / "file") as dump:
+            list(phypan.verify(dump))
+        assert len(asked) <= most
 
 
 def _descriptors_at(data: bytes) -> int:
