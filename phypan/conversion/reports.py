@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from phypan.conversion import pipeline
+from phypan.conversion import pipeline, working
 from phypan.conversion.run import Converted
 from phypan.dump import Dump
 from phypan.filtering.levels import filtered, present_pages
@@ -124,7 +124,7 @@ def _sampled(
     size = dump.page_size
     codec = codecs.named(options.get("compress", "zlib"))
     threads = options.get("num_threads", 0) or pipeline.threads_here()
-    most = max(1, pipeline.BATCH // size)
+    most = max(1, working.BATCH // size)
     pack, rank = packer(codec, size, most), bits.Rank(stored)
     count = min(_SAMPLES, -(-pages // most))
     looked = zeros = data = 0
@@ -135,7 +135,7 @@ def _sampled(
         pfns = [pfn for pfn in range(first, first + most) if bits.test(stored, pfn)]
         for index, pfn in enumerate(pfns):
             part = memoryview(buffer)[index * size : (index + 1) * size]
-            pipeline.fill(dump.memory, pfn * size, part, size, memoryview(known)[index : index + 1])
+            working.fill(dump.memory, pfn * size, part, size, memoryview(known)[index : index + 1])
         packed = pack(buffer, pfns, known[: len(pfns)])
         looked += len(pfns)
         zeros += sum(1 for stored_size in packed.sizes if not stored_size)

@@ -12,8 +12,8 @@ from phypan.formats.kdump import Kdump
 from phypan.formats.kdump_descriptors import Descriptor
 from phypan.pages import bits, codecs, zlib_codec
 from phypan.pages.bits import Bits
+from phypan.pages.bulk import Bulk, Kept, faults
 from phypan.pages.codec import Decompress
-from phypan.pages.scrutiny import Scrutiny
 from phypan.pages.state import PageMask, PageState
 from phypan.pages.store import StoredPage
 from phypan.stores import Store
@@ -59,7 +59,7 @@ class KdumpSet:
         self._zero_crc = self._crc32(self._zeros)
         self._zero_pages: dict[int, int] = {}
         self._threads = threading.local()
-        self._scrutiny = Scrutiny(self)
+        self._bulk = Bulk(self)
 
     @property
     def total(self) -> int:
@@ -156,7 +156,11 @@ class KdumpSet:
 
     def unsure(self, first: int, last: int) -> Iterable[int]:
         """Those of the stored pages from `first` to `last`, excluded, that check() may refuse."""
-        return self._scrutiny.unsure(first, last)
+        return self._bulk.unsure(first, last)
+
+    def kept(self, first: int, last: int) -> Kept | None:
+        """The stored pages from `first` to `last`, excluded; None if not all are surely right."""
+        return self._bulk.kept(first, last)
 
     def as_stored(self, number: int) -> StoredPage:
         """The page of a frame as it is stored; NotInDump if it is damaged."""
@@ -183,11 +187,18 @@ class KdumpSet:
 
     def _not_zeros(self, first: int, last: int) -> Iterator[tuple[int, int]]:
         start = first
-        for pfn in range(first, last):
-            if self.is_zero(pfn):
-                if start < pfn:
-                    yield start, pfn - start
-                start = pfn + 1
+        for low in range(first, last, _STEP):
+            high = min(low + _STEP, last)
+            known = self._bulk.zeros(low, high)
+            if known is None:
+                known = bytes(self.is_zero(pfn) for pfn in range(low, high))
+            at = known.find(1)
+            while at >= 0:
+                if start < low + at:
+                    yield start, low + at - start
+                following = known.find(0, at)
+                start = high if following < 0 else low + following
+                at = -1 if following < 0 else known.find(1, following)
         if start < last:
             yield start, last - start
 
@@ -202,9 +213,9 @@ class KdumpSet:
             return False
         if found.checksum is not None:
             return found.is_zeros
-        return found.flags == kdump.RAW and found.offset == self._zero_page(part)
+        return found.flags == kdump.RAW and found.offset == self.zero_page(part)
 
-    def _zero_page(self, part: KdumpPart) -> int:
+    def zero_page(self, part: KdumpPart) -> int:
         """File offset of the page of zeros that makedumpfile writes first; 0 if there is none."""
         known = self._zero_pages.get(part.first)
         if known is None:
@@ -246,7 +257,7 @@ class KdumpSet:
         missing, damaged = bytearray(len(self.stored)), bytearray(len(self.stored))
         for part in self.parts:
             total = self.rank[part.last] - part.rank
-            for index, count, zero in _faults(part, total):
+            for index, count, zero in faults(part, total):
                 first = self.rank.select(part.rank + index)
                 last = self.rank.select(part.rank + index + count - 1)
                 bits.set_run(missing if zero else damaged, first, last + 1 - first)
@@ -276,17 +287,3 @@ def _bitmaps(store: Store, head: Kdump, problems: list[Problem]) -> tuple[Bits, 
         what = f"{extra} pages are stored whose frames are not memory"
         problems.append(Problem(what, "bitmaps", "they are read all the same"))
     return stored, memory
-
-
-def _faults(part: KdumpPart, total: int) -> Iterator[tuple[int, int, bool]]:
-    """(first, how many, whether their offset is 0) of the `total` descriptors with a fault."""
-    start, size = part.head.descriptors_at, part.store.size
-    whole = max(0, min(total, (size - start) // kdump.DESCRIPTOR_SIZE))
-    for first in range(0, whole, _STEP):
-        count = min(_STEP, whole - first)
-        at = start + first * kdump.DESCRIPTOR_SIZE
-        data = part.store.view(at, count * kdump.DESCRIPTOR_SIZE)
-        for index, zero in kdump_descriptors.faulty(data, part.head, size):
-            yield first + index, 1, zero
-    if whole < total:
-        yield whole, total - whole, False

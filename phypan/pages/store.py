@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 from phypan.errors import InputError
+from phypan.pages.bulk import Kept
 
 CACHE_SIZE = 64 << 20  # bytes
 
@@ -131,6 +132,11 @@ class PageStore:
         """A page as it is stored, if the reader can tell; NotInDump if it is damaged."""
         ask = getattr(self._reader, "as_stored", None)
         return None if ask is None else ask(number)
+
+    def kept(self, first: int, last: int) -> Kept | None:
+        """The stored pages from `first` to `last`, excluded, if they are known to be right."""
+        ask = getattr(self._reader, "kept", None)
+        return None if ask is None else ask(first, last)
 
     def close(self) -> None:
         """Close what the pages are read from."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 import pytest
@@ -56,6 +57,7 @@ def test_no_descriptor_is_left_behind(folder) -> None:
     other = folder / "other"
     other.mkdir()
     (other / "vmcore").write_bytes(synthetic.core("big", [(0, b"x" * 64)]))
+    gc.collect()  # what other tests left
     before = len(os.listdir("/proc/self/fd"))
     for path in (crashed, other, crashed / "ram"):
         phypan.open(path, regions=[crashed / "ibm,kernel-dump"]).close()
