@@ -40,6 +40,15 @@ def write_on(descriptor: int, data: Bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
+def drop_cached(descriptor: int, offset: int = 0, size: int = 0) -> None:
+    """Have what is durable of a file read from the disk next, where the system knows how.
+
+    size  bytes; 0 for all that follow. A kernel built without such advice has no such call.
+    """
+    with suppress(OSError):
+        os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_DONTNEED)
+
+
 def sync_folder(path: Path) -> None:
     """Make durable which names are in a folder; OutputError when that cannot be."""
     with os_errors(OutputError, path):

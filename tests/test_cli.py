@@ -13,6 +13,7 @@ import pytest
 
 import phypan
 from phypan import __main__, api, cli, manager
+from phypan.cli import shared
 from phypan.hooks import Analysis, Writer
 from phypan.manager import Registry
 from tests import strangers, synthetic
@@ -341,3 +342,15 @@ def test_every_command_has_help_for_every_option() -> None:
         for parameter in command.get_params(context):
             if isinstance(parameter, click.Option) and parameter.name not in ("format_name",):
                 assert parameter.help, f"{name} {parameter.opts[0]}"
+
+
+@pytest.mark.parametrize("told", [shared.progress_bar, shared.status])
+def test_without_rich_nothing_is_shown_and_nothing_fails(monkeypatch, told) -> None:
+    """As on the console of a RAM disk that holds what a capture needs, and no more."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with told() as show:
+        assert show.__module__ == "phypan.cli.shared"
+    for name in [name for name in sys.modules if name.partition(".")[0] == "rich"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with told() as show:
+        show(*(("text",) if told is shared.status else (1, 2)))

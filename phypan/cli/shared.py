@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -128,10 +129,15 @@ def report(dump: phypan.Dump) -> None:
         click.echo(f"phypan: problem: {problem}", err=True)
 
 
+def _shows_progress() -> bool:
+    """Whether somebody looks, and it can be shown: a RAM disk's console may be without rich."""
+    return sys.stderr.isatty() and importlib.util.find_spec("rich") is not None
+
+
 @contextmanager
 def progress_bar() -> Iterator[Callable[[int, int], None]]:
     """A progress bar on a terminal."""
-    if not sys.stderr.isatty():
+    if not _shows_progress():
         yield lambda done, total: None
         return
     from rich.console import Console
@@ -152,7 +158,7 @@ def progress_bar() -> Iterator[Callable[[int, int], None]]:
 @contextmanager
 def status() -> Iterator[Callable[[str], None]]:
     """A line on a terminal that says what is going on."""
-    if not sys.stderr.isatty():
+    if not _shows_progress():
         yield lambda text: None
         return
     from rich.console import Console

@@ -3,8 +3,9 @@
     phyp    2.6.26 to 3.3: sys/kernel/release_region; /proc/vmcore is memory by physical address
             (Documentation/powerpc/phyp-assisted-dump.txt, phyp_dump.c)
     fadump  3.4 to today: /proc/vmcore is an ELF core, sys/kernel/fadump/release_mem gives all of
-            it back at once (firmware-assisted-dump.rst, ABI/testing/sysfs-kernel-fadump); on bare
-            metal sys/firmware/opal/mpipl/core is the firmware's own part of it
+            it back at once, sys/kernel/fadump/registered has the next crash dumped
+            (firmware-assisted-dump.rst, ABI/testing/sysfs-kernel-fadump); on bare metal
+            sys/firmware/opal/mpipl/core is the firmware's own part of it
     kdump   a crash kernel that kexec started: /proc/vmcore, and nothing is given back
 
 Paths are below a root, which is "/" or where the model's second boot is mounted.
@@ -197,7 +198,7 @@ def give_back(system: LiveSystem, pair: Pair) -> None:
 
 
 def give_all_back(system: LiveSystem, *, opal_saved: bool = False) -> None:
-    """Have the kernel of fadump free everything and register anew.
+    """Have the kernel of fadump free everything. For the next crash nothing is registered then.
 
     opal_saved  OPAL's own core goes as well
     """
@@ -209,6 +210,17 @@ def give_all_back(system: LiveSystem, *, opal_saved: bool = False) -> None:
     if opal_saved and _there(system.root / OPAL_RELEASE):
         _write(system.root / OPAL_RELEASE, b"1\n")
     _write(release, b"1\n")
+
+
+def register(system: LiveSystem) -> None:
+    """Have the kernel of fadump register for the next crash, unless it has. It gave all back.
+
+    It does so by itself when it boots, but not when it has freed a dump: that is left to whoever
+    had it freed (registered_store() in fadump.c). OutputError when it refuses.
+    """
+    if _registered(system.root) is False:
+        found = [system.root / name for name in _FADUMP["registered"]]
+        _write(next((path for path in found if _there(path)), found[0]), b"1\n")
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -147,11 +147,11 @@ class SecondBoot:
             self.lpar.memory.fill(first, last - first, FREED)
         self._given.add(start, end)
 
-    def register_again(self, invalidate: int) -> None:
-        """Invalidate the dump with this RTAS command and register for the next one."""
-        self.guest.invalidate(invalidate)
-        if self.guest.register():
-            self.rounds += 1
+    def register_again(self) -> bool:
+        """Register for the next dump; whether the firmware took it."""
+        done = self.guest.register()
+        self.rounds += done
+        return done
 
 
 def _bytes_file(data: bytes) -> File:
@@ -229,7 +229,8 @@ class PhypSecondBoot(SecondBoot):
         )
         if complete:
             unregister = Quirk.COMMAND_2 in self.quirks
-            self.register_again(rtas.UNREGISTER if unregister else rtas.INVALIDATE)
+            self.guest.invalidate(rtas.UNREGISTER if unregister else rtas.INVALIDATE)
+            self.register_again()
         start = max(asked.start, self.reserve_start)  # raised; the length stays what it was
         page = self.guest.page_size
         first, pages = start // page, asked.length // page
@@ -247,11 +248,13 @@ class FadumpSecondBoot(SecondBoot):
         vmcore = proc_vmcore.build(self.lpar, self.hypervisor, self.guest)
         if vmcore is not None:
             shown["proc/vmcore"] = File(vmcore.read, None, vmcore.size)
-            shown["sys/kernel/fadump/release_mem"] = File(None, self._release, 0)
+        shown["sys/kernel/fadump/release_mem"] = File(None, self._release, 0)  # it stays there
         reserved = self.layout.end - self.layout.start
-        registered = int(self.hypervisor.registered is not None)
-        for name, value in (("enabled", 1), ("registered", registered), ("mem_reserved", reserved)):
+        for name, value in (("enabled", 1), ("mem_reserved", reserved)):
             shown[f"sys/kernel/fadump/{name}"] = _bytes_file(f"{value}\n".encode())
+        shown["sys/kernel/fadump/registered"] = text_file(
+            lambda: f"{int(self.hypervisor.registered is not None)}\n", self._set_registered
+        )
         shown["sys/kernel/debug/powerpc/fadump_region"] = text_file(self._regions)
         return shown
 
@@ -272,11 +275,25 @@ class FadumpSecondBoot(SecondBoot):
         return fadump.write_debug_regions(regions, above=self.layout.boot_memory)
 
     def _release(self, data: bytes) -> None:
+        """release_mem_store(): all at once, and nothing is registered then."""
+        if self.hypervisor.active is None:
+            raise PhypanError("operation not permitted", where="release_mem")
         if data.strip() != b"1":
             raise PhypanError("invalid argument", where="release_mem")
         start = self.layout.boot_memory
         self.free(start, self.lpar.memory.size - start)
-        self.register_again(rtas.INVALIDATE)
+        self.guest.invalidate(rtas.INVALIDATE)
+
+    def _set_registered(self, data: bytes) -> None:
+        """registered_store(): not while a dump waits."""
+        if self.hypervisor.active is not None:
+            raise PhypanError("operation not permitted", where="registered")
+        if data.strip() not in (b"0", b"1"):
+            raise PhypanError("invalid argument", where="registered")
+        if self.hypervisor.registered is not None:
+            self.guest.invalidate(rtas.UNREGISTER)
+        if data.strip() == b"1" and not self.register_again():
+            raise PhypanError("input/output error", where="registered")
 
 
 def again(boot: SecondBoot) -> SecondBoot:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from phypan import api, manager
+from phypan.descriptors import drop_cached
 from phypan.errors import OutputError, Problem, os_errors
 from phypan.formats.lost import Lost
 from phypan.live.system import LiveSystem
@@ -81,7 +82,7 @@ def _checked(path: Path, verify: bool) -> list[Lost]:
             with os_errors(OutputError, path):
                 descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
                 try:
-                    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+                    drop_cached(descriptor)
                 finally:
                     os.close(descriptor)
             for damage in checking.damaged(dump):

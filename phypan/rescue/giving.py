@@ -47,6 +47,7 @@ class Giver:
         self._system, self._memory, self._journal = system, memory, journal
         self._reservation, self._flags = reservation, flags
         self._wanted = wanted
+        self._freed = False  # whether an earlier run had all given back, and then was stopped
         self.asked = 0
         self.problems: list[Problem] = []
         self.first: float | None = None
@@ -58,6 +59,9 @@ class Giver:
 
     def resume(self, records: Sequence[Record]) -> None:
         """Take up what an earlier run in this boot has given back, and settle its last release."""
+        self._freed = self._system.mechanism is None and any(
+            record.get("releasing") == ALL for record in records
+        )
         if not self._wanted:
             return
         last: Mapping[str, Any] | None = None
@@ -135,13 +139,23 @@ class Giver:
 
         opal_saved  whether the firmware's own core may go as well
         """
-        if not self._wanted or self._system.mechanism != "fadump":
-            return
-        self._journal.append({"releasing": ALL})
-        try:
-            live.give_all_back(self._system, opal_saved=opal_saved)
-        except OutputError as error:
-            self._refused(error)
-            return
-        self.first = self.first or time.monotonic()
+        if not self._freed:
+            if not self._wanted or self._system.mechanism != "fadump":
+                return
+            self._journal.append({"releasing": ALL})
+            try:
+                live.give_all_back(self._system, opal_saved=opal_saved)
+            except OutputError as error:
+                self._refused(error)
+                return
+            self.first = self.first or time.monotonic()
+        self._register()
         self._journal.append({"released": True})
+
+    def _register(self) -> None:
+        """Have the next crash dumped as well: the kernel of fadump leaves that to us."""
+        try:
+            live.register(self._system)
+        except OutputError as error:
+            meaning = "all was given back, and another crash will not be dumped"
+            self.problems.append(Problem(error.what, error.where or "kernel", meaning))

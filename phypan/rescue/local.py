@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
-from phypan.descriptors import sync_folder, write_at
+from phypan.descriptors import drop_cached, sync_folder, write_at
 from phypan.errors import OutputError, os_errors
 from phypan.pages.zlib_codec import crc32
 
@@ -110,8 +110,7 @@ class LocalFile:
 
     def _read_back(self, at: int, size: int, checksum: int) -> None:
         """OutputError if the file does not give what was put, from the disk where that can be."""
-        # What is durable is dropped from the page cache, so that the disk is asked.
-        os.posix_fadvise(self._fd, at, size, os.POSIX_FADV_DONTNEED)
+        drop_cached(self._fd, at, size)
         found, start, end = 0, at, at + size
         while at < end:
             data = os.pread(self._fd, min(_READ, end - at), at)

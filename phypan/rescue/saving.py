@@ -100,7 +100,10 @@ def _name() -> str:
 
 
 def _host() -> str:
-    return re.sub(r"[^A-Za-z0-9.-]", "_", socket.gethostname().split(".")[0]) or "localhost"
+    """The name of this host, as fits a folder; a kernel that was told none says "(none)"."""
+    name = socket.gethostname().split(".")[0]
+    known = name if name != "(none)" else ""
+    return re.sub(r"[^A-Za-z0-9.-]", "_", known) or "localhost"
 
 
 def _target(settings: Settings, root: str | os.PathLike[str]) -> str:

@@ -97,9 +97,11 @@ def test_the_vmcore_of_fadump_is_copied_by_cp_and_echo_gives_it_all_back(tmp_pat
     """As a start script does without makedumpfile, which needs more kernel than the model has."""
     with mounting.mounted(tmp_path / "m", "--kernel", "6.12", *MEMORY) as place:
         shell(f"cp proc/vmcore {tmp_path}/vmcore && echo 1 > sys/kernel/fadump/release_mem", place)
+        assert not (place / "proc/vmcore").exists()
+        assert shell("cat sys/kernel/fadump/registered", place) == "0\n"
+        shell("echo 1 > sys/kernel/fadump/registered", place)
         told = json.loads(shell("cat model/state.json", place))
         assert told["registered_anew"] == 1
-        assert not (place / "proc/vmcore").exists()
     model = phypan.simulate(kernel="6.12", memory="1G", boot_memory="128M")
     with phypan.open(tmp_path / "vmcore") as dump:
         assert assert_memory_is_what_it_was(dump, model.before)

@@ -303,18 +303,29 @@ def test_a_release_that_is_not_two_numbers_is_refused(phyp, text) -> None:
         phyp.boot.files()["sys/kernel/release_region"].write(text.encode())
 
 
-def test_fadump_gives_everything_back_at_once() -> None:
+def test_fadump_gives_everything_back_at_once_and_registers_when_asked() -> None:
+    """As 6.12 does: tests/real/test_second_boot.py has the same of a real kernel."""
     done = phypan.simulate(memory="512M", boot_memory="64M")
     boot = done.boot
     files = boot.files()
-    assert files["sys/kernel/fadump/registered"].read(0, 10) == b"0\n"
+    registered = files["sys/kernel/fadump/registered"]
+    assert registered.read(0, 10) == b"0\n"
+    with pytest.raises(phypan.PhypanError, match="not permitted"):
+        registered.write(b"1")
     assert b"CPU :[" in files["sys/kernel/debug/powerpc/fadump_region"].read(0, 4096)
     with pytest.raises(phypan.PhypanError):
         files["sys/kernel/fadump/release_mem"].write(b"0")
     files["sys/kernel/fadump/release_mem"].write(b"1\n")
     assert "proc/vmcore" not in boot.files()
-    assert boot.files()["sys/kernel/fadump/registered"].read(0, 10) == b"1\n"
+    assert registered.read(0, 10) == b"0\n"
+    with pytest.raises(phypan.PhypanError, match="not permitted"):
+        files["sys/kernel/fadump/release_mem"].write(b"1")
+    for asked in (b"1\n", b"0\n", b"1\n", b"1\n"):
+        registered.write(asked)
+        assert registered.read(0, 10).strip() == asked.strip()
     assert boot.hypervisor.registered is not None
+    with pytest.raises(phypan.PhypanError, match="invalid"):
+        registered.write(b"2")
     assert sum(size for _, size in boot.released) == (512 - 64) << 20
 
 

@@ -34,6 +34,7 @@ from phypan.platform.second_boot import FREED, SecondBoot
 from tests.rescue import tracing
 
 CHANGING = ("pwrite", "write", "fsync", "ftruncate", "replace", "unlink", "mkdir", "fchmod")
+REGISTERED = "sys/kernel/fadump/registered"
 BLOCK = 1 << 16
 _ZEROS = bytes(BLOCK)
 
@@ -146,8 +147,12 @@ class World:
         flags = self.boot.files()["proc/kpageflags"].read(0, 1 << 26)
         if self.flags:
             (self.root / "proc/kpageflags").write_bytes(flags)
-        if name not in self.boot.files():
-            (self.root / name).unlink(missing_ok=True)
+        shown = self.boot.files()
+        for path in (name, "proc/vmcore"):
+            if path not in shown:
+                (self.root / path).unlink(missing_ok=True)
+        if REGISTERED in shown:
+            (self.root / REGISTERED).write_bytes(shown[REGISTERED].read(0, 8))
         return 0
 
     def _spoil(self, start: int, end: int) -> None:

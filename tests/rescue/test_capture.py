@@ -18,6 +18,7 @@ import phypan
 from phypan import LiveStore
 from phypan.cli import main
 from phypan.formats.release_region import Pair
+from phypan.platform.faults import Fault
 from tests.platform_model.test_simulation import assert_memory_is_what_it_was
 from tests.rescue import rig as rescue_rig
 from tests.rescue.rig import World, assert_all_is_well
@@ -328,6 +329,32 @@ def test_a_dump_of_fadump_is_saved_and_given_back_at_once_when_asked(fadump) -> 
         assert world.boot.rounds == 1
         with phypan.open(world.target) as dump:
             assert assert_memory_is_what_it_was(dump, fadump.before)
+        assert len(world.boot.released) == 1
+
+
+@pytest.mark.parametrize("asked", [1, 2])
+def test_stopped_between_the_release_and_registering_it_registers(fadump, asked) -> None:
+    """Nobody else does: the kernel that frees a dump leaves that to who had it freed."""
+    with rescue_rig.world(fadump) as world:
+        assert world.capture(release=True, releases=asked).code == 9
+        assert not (world.root / "proc/vmcore").exists()
+        assert world.boot.rounds == asked - 1
+        outcome = world.capture(resume=True)
+        assert outcome.error is None
+        assert outcome.result.problems == []
+        assert outcome.result.whole
+        assert world.boot.rounds == 1
+        assert not world.target.with_name("vmcore.journal").exists()
+
+
+def test_a_kernel_that_does_not_register_is_a_problem_and_the_dump_is_whole(fadump) -> None:
+    with rescue_rig.world(fadump) as world:
+        world.boot.hypervisor._faults = frozenset({Fault.REFUSED})
+        outcome = world.capture(release=True)
+        assert outcome.error is None
+        assert outcome.result.whole
+        (problem,) = outcome.result.problems
+        assert "another crash will not be dumped" in problem.meaning
         assert len(world.boot.released) == 1
 
 

@@ -87,6 +87,16 @@ def test_elsewhere_it_has_its_date_in_its_name_and_is_found_again(
     assert saving._target(away, world.root) == begun
 
 
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [("p1.example.com", "p1"), ("(none)", "localhost"), ("a b/c", "a_b_c"), ("", "localhost")],
+)
+def test_a_host_without_a_name_has_one(monkeypatch, name, folder) -> None:
+    """A kernel that was told none says "(none)", as in a RAM disk."""
+    monkeypatch.setattr(socket, "gethostname", lambda: name)
+    assert saving._host() == folder
+
+
 def test_no_dump_leaves_nothing_behind(settings, tmp_path) -> None:
     with pytest.raises(phypan.NoDump):
         phypan.save(settings, root=tmp_path)
