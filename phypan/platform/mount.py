@@ -13,7 +13,8 @@ import stat
 from collections.abc import Mapping
 
 from phypan.errors import PhypanError, Unsupported
-from phypan.platform.second_boot import File, SecondBoot
+from phypan.platform.files import File
+from phypan.platform.second_boot import SecondBoot
 
 SYSFS_SIZE = 4096  # bytes that stat() tells for a file whose content is made when it is read
 STATE = "model/state.json"  # what the model knows and a kernel would not show

@@ -9,7 +9,7 @@ name and can be switched off.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -21,6 +21,7 @@ from phypan.formats.release_region import Pair, ReleaseRegion
 from phypan.platform import device_tree, page_flags, proc_vmcore
 from phypan.platform import hypervisor as rtas
 from phypan.platform.faults import Fault
+from phypan.platform.files import File, bytes_file, directory, text_file
 from phypan.platform.guest import Guest
 from phypan.platform.hypervisor import Hypervisor
 from phypan.platform.lpar import Lpar
@@ -50,22 +51,6 @@ def named(names: Iterable[str]) -> frozenset[Quirk]:
     except ValueError as error:
         known = ", ".join(quirk.value for quirk in Quirk)
         raise Unsupported(str(error), hint=f"there are: {known}") from None
-
-
-@dataclass(frozen=True)
-class File:
-    """A file: `size` in bytes (0 for one whose content is made when it is read), and its calls."""
-
-    read: Callable[[int, int], bytes] | None = (
-        None  # (file offset, size) -> bytes, fewer at the end
-    )
-    write: Callable[[bytes], None] | None = None
-    size: int = 0
-
-
-def text_file(make: Callable[[], str], write: Callable[[bytes], None] | None = None) -> File:
-    """A file whose text is made whenever it is read."""
-    return File(lambda offset, size: make().encode()[offset : offset + size], write, 0)
 
 
 @dataclass
@@ -109,11 +94,11 @@ class SecondBoot:
         tree = device_tree.tree(self.hypervisor, phyp_names=self.phyp)
         boot_id = uuid.uuid5(uuid.NAMESPACE_OID, f"{self.guest.banner} boot {self.number}")
         shown = {
-            "sys/firmware/fdt": _bytes_file(device_tree_format.write(tree)),
-            "proc/sys/kernel/random/boot_id": _bytes_file(f"{boot_id}\n".encode()),
+            "sys/firmware/fdt": bytes_file(device_tree_format.write(tree)),
+            "proc/sys/kernel/random/boot_id": bytes_file(f"{boot_id}\n".encode()),
             "proc/kpageflags": File(self._page_flags),
         }
-        shown.update(_directory("proc/device-tree", tree))
+        shown.update(directory("proc/device-tree", tree))
         return shown
 
     def _page_flags(self, offset: int, size: int) -> bytes:
@@ -152,18 +137,6 @@ class SecondBoot:
         done = self.guest.register()
         self.rounds += done
         return done
-
-
-def _bytes_file(data: bytes) -> File:
-    return File(lambda offset, size: data[offset : offset + size], None, len(data))
-
-
-def _directory(path: str, node: device_tree_format.Node) -> Iterator[tuple[str, File]]:
-    """A node's properties and those below it, as /proc/device-tree shows them."""
-    for name, value in node.properties.items():
-        yield f"{path}/{name}", _bytes_file(value)
-    for child in node.children:
-        yield from _directory(f"{path}/{child.name}", child)
 
 
 @dataclass
@@ -251,7 +224,7 @@ class FadumpSecondBoot(SecondBoot):
         shown["sys/kernel/fadump/release_mem"] = File(None, self._release, 0)  # it stays there
         reserved = self.layout.end - self.layout.start
         for name, value in (("enabled", 1), ("mem_reserved", reserved)):
-            shown[f"sys/kernel/fadump/{name}"] = _bytes_file(f"{value}\n".encode())
+            shown[f"sys/kernel/fadump/{name}"] = bytes_file(f"{value}\n".encode())
         shown["sys/kernel/fadump/registered"] = text_file(
             lambda: f"{int(self.hypervisor.registered is not None)}\n", self._set_registered
         )
