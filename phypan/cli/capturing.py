@@ -55,7 +55,7 @@ def capture(target: str, root: Path, dry_run: bool, **options: Any) -> int:
         own = {name: chosen[name] for name in chosen if name in of_writer or name == "release"}
         return show_plan(phypan.plan_capture(target, root=root, **own))
     with progress_bar() as progress:
-        done = phypan.capture(target, root=root, progress=progress, report=_say, **chosen)
+        done = phypan.capture(target, root=root, progress=progress, report=say, **chosen)
     return show(done)
 
 
@@ -80,7 +80,8 @@ _OWN = frozenset(
 )
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Say what goes on, on standard error."""
     click.echo(f"phypan: {phypan.printable(line)}", err=True)
 
 

@@ -40,14 +40,14 @@ def save(config: Path | None, root: Path, dry_run: bool, printed: str | None) ->
     if dry_run:
         return capturing.show_plan(phypan.plan_saving(settings, root=root))
     with progress_bar() as progress:
-        done = phypan.save(settings, root=root, progress=progress)
+        done = phypan.save(settings, root=root, report=capturing.say, progress=progress)
     code = capturing.show(done.captured)
     for path in done.beside:
-        click.echo(phypan.printable(str(path)))
+        click.echo(phypan.printable(path))
     for problem in done.problems:
         click.echo(f"phypan: problem: {problem}", err=True)
     for path in done.removed:
-        click.echo(f"removed: {phypan.printable(str(path))}")
+        click.echo(f"removed: {phypan.printable(path)}")
     return code
 
 

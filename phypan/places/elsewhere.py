@@ -19,7 +19,7 @@ class FsspecStream:
 
     def __init__(self, target: str) -> None:
         self.name, self._size = shown(target), 0
-        self._fs, self._path = _system(target)
+        self._fs, self._path = system(target)
         with _errors(self.name):
             self._file = self._fs.open(self._path, "wb")
 
@@ -54,7 +54,8 @@ class FsspecStream:
                 self._file.discard()
 
 
-def _system(target: str) -> tuple[Any, str]:
+def system(target: str) -> tuple[Any, str]:
+    """(the file system that fsspec knows for a URL, the path in it)."""
     try:
         from fsspec.core import url_to_fs
     except ImportError:
@@ -80,8 +81,15 @@ def _errors(name: str) -> Iterator[None]:
 
 def check(target: str, *, force: bool) -> None:
     """OutputError if something is there already."""
-    system, path = _system(target)
+    files, path = system(target)
     with _errors(shown(target)):
-        there = not force and system.exists(path)
+        there = not force and files.exists(path)
     if there:
         raise OutputError("exists already", where=shown(target), hint="overwrite it with --force")
+
+
+def make_folder(target: str) -> None:
+    """The folder at a URL, and those above it, where the place has such."""
+    files, path = system(target)
+    with _errors(shown(target)):
+        files.makedirs(path, exist_ok=True)

@@ -7,10 +7,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from phypan.places.address import PIPE, parsed, scheme_of
+from phypan.errors import Unsupported
+from phypan.places.address import PIPE, parsed, scheme_of, shown
 from phypan.places.flat import Appended
 from phypan.places.pipe import Pipe
 from phypan.places.protocols import Stream, Target
+from phypan.places.shelves import SftpShelf, Shelf, on_fsspec
 
 _SSH, _HTTP, _S3 = ("ssh", "sftp"), ("http", "https"), ("s3", "s3a")
 
@@ -52,6 +54,48 @@ def check(target: str, *, force: bool) -> None:
         from phypan.places import elsewhere
 
         elsewhere.check(target, force=force)
+
+
+def make_folder(target: str) -> None:
+    """The folder at a URL, where the place has folders. Unreachable if it does not answer."""
+    scheme = scheme_of(target)
+    if scheme in _SSH:
+        from phypan.places import sftp
+
+        sftp.make_folder(parsed(target))
+    elif scheme in _HTTP:
+        from phypan.places import put
+
+        put.make_folder(parsed(target))
+    elif scheme not in _S3:
+        from phypan.places import elsewhere
+
+        elsewhere.make_folder(target)
+
+
+def put_whole(target: str, data: bytes) -> None:
+    """A small file at a URL: all of it, or what was there."""
+    stream = open_stream(target, begin(target), len(data))
+    try:
+        stream.append(data)
+        stream.finish()
+    finally:
+        stream.close()
+
+
+def open_shelf(target: str) -> Shelf:
+    """What is at a URL. Unsupported for HTTP, which cannot be asked."""
+    scheme = scheme_of(target)
+    if scheme in _SSH:
+        return SftpShelf(parsed(target))
+    if scheme in _S3:
+        from phypan.places import s3
+
+        return s3.shelf(parsed(target))
+    if scheme in _HTTP:
+        what, hint = "an HTTP server cannot be asked what it has", "have the server do it"
+        raise Unsupported(what, where=shown(target), hint=hint)
+    return on_fsspec(target)
 
 
 def begin(target: str) -> Mapping[str, Any]:

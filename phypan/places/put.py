@@ -93,6 +93,21 @@ def check(address: Address, *, force: bool) -> None:
         raise OutputError("exists already", where=address.name, hint="overwrite it with --force")
 
 
+def make_folder(address: Address) -> None:
+    """Ask for a folder, as a WebDAV server wants to be (RFC 4918 section 9.3). Others refuse.
+
+    What becomes of that is seen when something is put there. Unreachable if it does not answer.
+    """
+    connection = _connection(address)
+    try:
+        connection.request("MKCOL", address.path.rstrip("/") + "/", headers=_headers(address))
+        connection.getresponse()
+    except (OSError, http.client.HTTPException) as error:
+        raise Unreachable(_said(error), where=address.name) from error
+    finally:
+        connection.close()
+
+
 def _connection(address: Address) -> http.client.HTTPConnection:
     secure = address.scheme == "https"
     kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection

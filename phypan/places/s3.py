@@ -20,6 +20,7 @@ from typing import Any
 from phypan.errors import OutputError, Unreachable, Unsupported
 from phypan.places.address import Address
 from phypan.places.protocols import Bytes
+from phypan.places.shelves import FsspecShelf
 
 _LEAST, _MOST_PARTS = 16 << 20, 9900  # bytes of a part; the store takes 10,000 of them
 _AT_ONCE = 3  # parts of that size on their way: what a distant store needs to be fast
@@ -114,16 +115,16 @@ class _Store:
             more = {"key": address.user, "secret": address.password}
         limits = {"connect_timeout": 20, "read_timeout": 120, "retries": {"max_attempts": 1}}
         checks = {"request_checksum_calculation": "when_required"}  # other stores know no others
-        self._fs = s3fs.S3FileSystem(
+        self.files = s3fs.S3FileSystem(
             skip_instance_cache=True, config_kwargs={**limits, **checks}, **more
         )
-        self._fs.retries = 1  # the caller tries again
+        self.files.retries = 1  # the caller tries again
         with _errors(self.name):
-            self._fs.connect()  # now: several threads will use it
+            self.files.connect()  # now: several threads will use it
 
     def _call(self, method: str, **parameters: Any) -> Any:
         with _errors(self.name):
-            return self._fs.call_s3(method, **self._object, **parameters)
+            return self.files.call_s3(method, **self._object, **parameters)
 
     def begin(self) -> dict[str, Any]:
         """Begin an upload; what it takes to go on with it."""
@@ -196,3 +197,9 @@ def is_named(address: Address, place: Mapping[str, Any]) -> bool:
     """Whether the object is there that the upload in `place` makes."""
     found = _Store(address).head()
     return found is not None and found.get("Metadata", {}).get(_TOKEN) == place.get("token")
+
+
+def shelf(address: Address) -> FsspecShelf:
+    """What names in a bucket begin with, up to a slash."""
+    store = _Store(address)
+    return FsspecShelf(address.name, store.files, f"{address.host}/{address.path.strip('/')}")

@@ -167,6 +167,19 @@ def check(address: Address, *, force: bool) -> None:
         raise OutputError("exists already", where=found, hint="overwrite it with --force")
 
 
+def make_folder(address: Address) -> None:
+    """A folder for its owner's eyes only, in one that is there; nothing if it is there already."""
+    import asyncssh
+
+    async def made(there: SshConnection) -> None:
+        private = asyncssh.SFTPAttrs(permissions=0o700)
+        if not await there.client.isdir(there.path):
+            await there.client.mkdir(there.path, private)
+            await there.client.setstat(there.path, private)
+
+    _asked(address, made)
+
+
 def is_named(address: Address) -> bool:
     """Whether the file has its name, and no unfinished one is there."""
 

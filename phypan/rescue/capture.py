@@ -42,6 +42,7 @@ def capture(
     retry_wait: float = Patience.wait,
     report: Callable[[str], None] = silent,
     progress: Progress = no_progress,
+    before_release: Callable[[], object] | None = None,
     **options: Any,
 ) -> Captured:
     """Save the dump that waits in the system below `root`, and give its memory back.
@@ -59,6 +60,8 @@ def capture(
     retries     how often to try again in a row when a place does not answer
     retry_wait  seconds before the first of these; each is twice as long, up to 60
     report      called with a line for a person before each of them
+    before_release  called when the dump is safe and its memory still there: with it nothing is
+                given back before
     options     dump_level, and what the writer takes: compress for a compressed dump, which goes
                 to a file on this machine, and gives memory back when it is complete
 
@@ -74,7 +77,9 @@ def capture(
         wishes = {"release": release, "force": force, "seal_for": recipients(seal_for)}
         opened = _begin(path, address, system, wishes, options, patience)
     with opened:
-        return Session(opened, system, verify, window, progress, patience, begin).run()
+        return Session(
+            opened, system, verify, window, progress, patience, begin, before_release
+        ).run()
 
 
 def journal_of(target: str | os.PathLike[str]) -> Path:

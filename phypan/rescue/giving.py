@@ -32,6 +32,7 @@ class Giver:
 
     asked  bytes of the reservation that the kernel was asked to free, in this boot
     first  time.monotonic() of the first release, None before
+    holds  whether nothing is to be given back yet, however safe it is
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Giver:
         self._wanted = wanted
         self._freed = False  # whether an earlier run had all given back, and then was stopped
         self.asked = 0
+        self.holds = False
         self.problems: list[Problem] = []
         self.first: float | None = None
 
@@ -105,7 +107,7 @@ class Giver:
 
         also  what else is to be in the journal before that, if anything
         """
-        if self._wanted and self._reservation is not None:
+        if self._wanted and self._reservation is not None and not self.holds:
             below = outline.unsaved(at, self._reservation.start)
             self._release(self._reservation.end if below is None else below, also or {})
         elif also:

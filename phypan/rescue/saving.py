@@ -1,21 +1,16 @@
 """Saving: a capture as the settings of the system want it, with what belongs beside the dump.
 
-    PATH/HOST-DATE/vmcore            while it is not complete: vmcore.incomplete, vmcore.journal
-                  /vmcore-dmesg.txt  the kernel's log
-                  /triage.json       what happened, where drgn is installed
-                  /vmcore.opalcore   on bare metal, the firmware's own memory
+    PLACE/HOST-DATE/vmcore            while it is not complete: vmcore.incomplete, vmcore.journal
+                   /vmcore-dmesg.txt  the kernel's log
+                   /triage.json       what happened, where drgn is installed
+                   /vmcore.opalcore   on bare metal, the firmware's own memory
 
 A capture that was stopped is gone on with, whatever its date was.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import re
-import shutil
-import socket
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,19 +18,24 @@ from typing import Any
 
 from phypan import api
 from phypan.descriptors import write_file
-from phypan.errors import OutputError, PhypanError, Problem, Unsupported, os_errors
+from phypan.errors import OutputError, PhypanError, Problem, os_errors
 from phypan.live import system as live
 from phypan.live.system import NoDump
-from phypan.rescue import opal_core
+from phypan.places import opening
+from phypan.places.address import shown
+from phypan.places.patience import Patience, silent
+from phypan.places.shelves import LocalShelf
+from phypan.rescue.beside import write_beside
 from phypan.rescue.capture import capture, journal_of
 from phypan.rescue.journal import Journal
 from phypan.rescue.plan import CapturePlan, plan_capture
+from phypan.rescue.retention import VMCORE, host, new_name, remove_old
 from phypan.rescue.session import Captured
 from phypan.rescue.settings import Settings
 from phypan.rescue.under_way import unfinished_capture
 from phypan.sinks import Progress, no_progress
 
-VMCORE, DMESG, TRIAGE = "vmcore", "vmcore-dmesg.txt", "triage.json"
+_SHORT = 2  # retries for what is only beside the dump: memory may be waiting to be given back
 
 
 @dataclass(frozen=True)
@@ -44,156 +44,145 @@ class Saved:
 
     captured  what the capture did
     beside    files that were written beside the dump
-    problems  why others were not
+    problems  why others were not, or old dumps did not go
     removed   folders of old dumps that went
     """
 
     captured: Captured
-    beside: tuple[Path, ...] = ()
+    beside: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
-    removed: tuple[Path, ...] = ()
+    removed: tuple[str, ...] = ()
 
 
 def save(
     settings: Settings,
     *,
     root: str | os.PathLike[str] = "/",
+    report: Callable[[str], None] = silent,
     progress: Progress = no_progress,
 ) -> Saved:
     """Save the dump that waits in the system below `root`, or go on with it.
 
+    report  called with a line for a person when a place is tried again
+
     Raises PhypanError: NoDump when none waits.
     """
     target = _target(settings, root)
-    folder = None if settings.sink else Path(target).parent
-    if folder is not None:
-        with os_errors(OutputError, folder):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    options = {"root": root, "resume": True, "report": report, "progress": progress}
+    saved = (_save_elsewhere if settings.sink else _save_here)(settings, target, options)
+    removed, problems = _removed(settings, target)
+    return replace(saved, removed=removed, problems=(*saved.problems, *problems))
+
+
+def _save_here(settings: Settings, target: str, options: dict[str, Any]) -> Saved:
+    """To a file on this machine, which is what the log is read from."""
+    folder = Path(target).parent
+    with os_errors(OutputError, folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        done = capture(target, root=root, resume=True, progress=progress, **settings.options)
+        done = capture(target, **options, **settings.options)
     except BaseException:
-        if folder is not None and not any(folder.iterdir()):
+        if not any(folder.iterdir()):
             folder.rmdir()
         raise
-    if folder is None or settings.seal_for:
-        what, where = "no log or triage is written", "beside a dump that is elsewhere, or sealed"
-        return Saved(done, problems=(Problem(what, where, "the dump has all that they are from"),))
-    beside, problems = _beside(Path(target))
-    return Saved(done, beside, problems, _removed(settings, folder))
+    if settings.seal_for:
+        return Saved(done, problems=(_nothing_beside("a dump that is sealed"),))
+
+    def write(name: str, data: bytes) -> str:
+        write_file(folder / name, data)
+        return str(folder / name)
+
+    return Saved(done, *write_beside(lambda: api.open(target), write))
+
+
+def _save_elsewhere(settings: Settings, target: str, options: dict[str, Any]) -> Saved:
+    """To another machine. The log is read from memory: that waits until it is written, too."""
+    folder = target.rpartition("/")[0]
+    if journal_of(target).exists() is False:
+        if live.status(options["root"]).mechanism is None:
+            raise NoDump(Path(options["root"]))
+        Patience(report=options["report"]).call(lambda: opening.make_folder(folder))
+    patience = Patience(_SHORT, report=options["report"])
+    found: list[tuple[tuple[str, ...], tuple[Problem, ...]]] = []
+
+    def write(name: str, data: bytes) -> str:
+        patience.call(lambda: opening.put_whole(f"{folder}/{name}", data))
+        return shown(f"{folder}/{name}")
+
+    def tell() -> None:
+        found.append(write_beside(lambda: api.open(options["root"], source="live"), write))
+
+    if settings.seal_for:
+        done = capture(target, **options, **settings.options)
+        return Saved(done, problems=(_nothing_beside("a dump that is sealed"),))
+    done = capture(target, **options, before_release=tell, **settings.options)
+    if not found:
+        return Saved(done, problems=(_nothing_beside("a dump that was gone from memory"),))
+    return Saved(done, *found[0])
+
+
+def _nothing_beside(dump: str) -> Problem:
+    what, meaning = "no log or triage is written", "the dump has all that they are from"
+    return Problem(what, f"beside {dump}", meaning)
 
 
 def plan_saving(settings: Settings, *, root: str | os.PathLike[str] = "/") -> CapturePlan:
     """What `save` would do; nothing is written."""
-    target = settings.path / _name() / VMCORE
+    options = {name: value for name, value in settings.options.items() if name != "seal_for"}
     if settings.sink is not None:
-        raise Unsupported("what goes elsewhere cannot be planned", where=settings.sink)
+        return plan_capture(f"{_sink(settings)}/{new_name()}/{VMCORE}", root=root, **options)
+    target = settings.path / new_name() / VMCORE
     place = settings.path
     while not place.is_dir():  # what is not there yet would be made
         place = place.parent
-    options = {name: value for name, value in settings.options.items() if name != "seal_for"}
     return replace(plan_capture(place / VMCORE, root=root, **options), target=str(target))
 
 
-def _name() -> str:
-    """HOST-DATE: what is saved now, of this host."""
-    return f"{_host()}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
-
-
-def _host() -> str:
-    """The name of this host, as fits a folder; a kernel that was told none says "(none)"."""
-    name = socket.gethostname().split(".")[0]
-    known = name if name != "(none)" else ""
-    return re.sub(r"[^A-Za-z0-9.-]", "_", known) or "localhost"
+def _sink(settings: Settings) -> str:
+    return (settings.sink or "").rstrip("/")
 
 
 def _target(settings: Settings, root: str | os.PathLike[str]) -> str:
     """Where the dump goes: to the capture that was begun, if one was."""
     if settings.sink is not None:
-        sink = settings.sink.rstrip("/")
-        return _begun_elsewhere(sink) or f"{sink}/{_name()}.{VMCORE}"
+        sink = _sink(settings)
+        return _begun_elsewhere(sink) or f"{sink}/{new_name()}/{VMCORE}"
     begun = unfinished_capture(root)
     if begun is not None and begun.name == f"{VMCORE}.journal":
         return str(begun.with_name(VMCORE))
-    found = sorted(settings.path.glob(f"{_host()}-*/{VMCORE}.journal"))
+    found = sorted(settings.path.glob(f"{host()}-*/{VMCORE}.journal"))
     if found:
         return str(found[-1].with_name(VMCORE))
     if live.status(root).mechanism is None:
         raise NoDump(Path(root))
-    return str(settings.path / _name() / VMCORE)
+    return str(settings.path / new_name() / VMCORE)
 
 
 def _begun_elsewhere(sink: str) -> str | None:
     """The target below `sink` of a capture that was begun, in this boot or in one before it."""
+    found = None
     for path in sorted(journal_of(f"{sink}/{VMCORE}").parent.glob("capture-*.journal")):
         with Journal(path) as opened:
             target = str(opened.records[0]["target"]) if opened.records else ""
-        if target.startswith(f"{sink}/"):
-            return target
-    return None
+            if not target:  # stopped before anything was begun
+                opened.remove()
+        if found is None and target.startswith(f"{sink}/"):
+            found = target
+    return found
 
 
-# -- beside the dump ------------------------------------------------------------------------------
-
-
-def _beside(vmcore: Path) -> tuple[tuple[Path, ...], tuple[Problem, ...]]:
-    """(what was written beside the dump, why the rest was not)."""
-    written, problems = [], []
-    for name, make in ((DMESG, _dmesg), (TRIAGE, _triage)):
-        path = vmcore.with_name(name)
-        try:
-            with api.open(vmcore) as dump:
-                data = make(dump)
-            write_file(path, data)
-            written.append(path)
-        except PhypanError as error:
-            problems.append(Problem(str(error), str(path), "it is not written"))
-        except (ImportError, ArithmeticError, LookupError, ValueError, OSError) as error:
-            # of an analysis: the dump itself is safe, and that is what counts here
-            what = f"{type(error).__name__}: {error}"
-            problems.append(Problem(what, str(path), "it is not written"))
-    return tuple(written), tuple(problems)
-
-
-def _dmesg(dump: Any) -> bytes:
-    rows = api.run(dump, "dmesg")
-    lines = rows.text(rows) if rows.text else map(str, rows)
-    return "".join(f"{line}\n" for line in lines).encode(errors="replace")
-
-
-def _triage(dump: Any) -> bytes:
-    import drgn  # noqa: F401 - an analysis of the log alone is in the log
-
-    rows = api.run(dump, "triage")
-    return json.dumps([vars(row) for row in rows], indent=1, default=str).encode() + b"\n"
-
-
-# -- retention ------------------------------------------------------------------------------------
-
-_OURS = {VMCORE, DMESG, TRIAGE, VMCORE + opal_core.SUFFIX}
-_DATE = r"-\d{8}-\d{6}"
-
-
-def _removed(
-    settings: Settings, folder: Path, remove: Callable[[Path], None] = shutil.rmtree
-) -> tuple[Path, ...]:
-    """Folders of this host's dumps beyond `retention`, oldest first, which are removed.
-
-    Only folders that `save` has made, with a dump in them that is complete; never `folder`.
-    """
+def _removed(settings: Settings, target: str) -> tuple[tuple[str, ...], tuple[Problem, ...]]:
+    """(folders of old dumps that were removed, why none could be): the new dump is safe already."""
     if not settings.retention:
-        return ()
-    ours = re.compile(re.escape(_host()) + _DATE)
-    found = sorted(
-        place
-        for place in settings.path.iterdir()
-        if ours.fullmatch(place.name)
-        and not place.is_symlink()
-        and {path.name for path in place.iterdir()} <= _OURS
-        and (place / VMCORE).exists()
-        and place != folder
-    )
-    old = found[: max(0, len(found) - settings.retention + 1)]
-    for place in old:
-        with os_errors(OutputError, place):
-            remove(place)
-    return tuple(old)
+        return (), ()
+    above, newest = target.rsplit("/", 2)[:2]
+    try:
+        shelf = opening.open_shelf(above) if settings.sink else LocalShelf(Path(above))
+        try:
+            names = remove_old(shelf, settings.retention, newest)
+        finally:
+            shelf.close()
+    except PhypanError as error:
+        problem = Problem(str(error), shown(above), "old dumps stay there, whatever retention says")
+        return (), (problem,)
+    return tuple(f"{shown(above)}/{name}" for name in names), ()

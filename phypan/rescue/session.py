@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from phypan import api
@@ -66,6 +66,7 @@ class Session:
         progress: Progress,
         patience: Patience,
         begin: float,
+        before_release: Callable[[], object] | None = None,
     ) -> None:
         self._journal, self._system, self._verify = journal, system, verify
         self._window, self._progress, self._begin = window, progress, begin
@@ -78,6 +79,7 @@ class Session:
         self._problems = [Problem(*problem) for problem in told["problems"]]
         self._memory = self._open_memory()
         self._giver = self._make_giver()
+        self._before_release = before_release
 
     def _open_memory(self) -> LiveStore | None:
         """The live memory, if it still is what the capture began with."""
@@ -124,8 +126,12 @@ class Session:
 
     def run(self) -> Captured:
         """Go on until all is done."""
+        self._giver.holds = self._before_release is not None
         try:
             self._patience.call(self._make_file, lambda: self._past.safe)
+            if self._before_release is not None and self._memory is not None:
+                self._before_release()
+            self._giver.holds = False
             self._giver.safe(self._outline, self._outline.size)
             opal, problems = opal_core.save(self._system, self._past.begin)
             self._problems += problems

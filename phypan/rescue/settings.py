@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from phypan.errors import InputError, os_errors
+from phypan.places.address import scheme_of
 
 PATH = "/etc/phypan.toml"
 CODECS = ("elf", "zlib", "lzo", "snappy", "zstd", "none")
@@ -21,10 +22,10 @@ class Settings:
     """How `phypan save` saves a dump.
 
     path       folder in which each dump gets a folder
-    sink       URL below which it goes instead; None: to `path`
+    sink       URL of the folder instead; None: `path`
     level      which pages to leave out, makedumpfile's -d
     codec      "elf" for an ELF vmcore, else how the pages of a compressed dump are
-    retention  how many saved dumps of this host stay in `path`; 0 for all
+    retention  how many saved dumps of this host stay there; 0 for all
     seal_for   age public keys, or files of them
     release    whether to give memory back; None: as usual
     """
@@ -89,6 +90,7 @@ _HINTS = {
     "retention": "how many dumps stay; 0 for all",
     "seal_for": "a list of age public keys, or of files of them",
     "path": "an absolute path",
+    "sink": "a URL, as ssh://HOST/PATH; for a folder on this machine there is path",
 }
 
 
@@ -101,6 +103,7 @@ def _fits(name: str, value: Any) -> bool:
 
 _ALLOWED: dict[str, Callable[[Any], bool]] = {
     "path": lambda value: value.startswith("/"),
+    "sink": lambda value: scheme_of(value) is not None,
     "level": lambda value: 0 <= value <= MAX_LEVEL,
     "codec": lambda value: value in CODECS,
     "retention": lambda value: value >= 0,

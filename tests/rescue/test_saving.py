@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 
 import phypan
-from phypan.rescue import saving
+from phypan.places.shelves import LocalShelf
+from phypan.rescue import retention, saving
 from phypan.rescue.capture import journal_of
 from phypan.rescue.journal import Journal
+from phypan.rescue.retention import remove_old
 from tests.platform_model.test_simulation import assert_memory_is_what_it_was
 
 HOST = socket.gethostname().split(".")[0]
@@ -74,17 +76,19 @@ def test_one_that_was_stopped_is_gone_on_with_in_its_folder(
         assert assert_memory_is_what_it_was(dump, crashed.before)
 
 
-def test_elsewhere_it_has_its_date_in_its_name_and_is_found_again(
+def test_elsewhere_it_has_a_folder_too_and_is_found_again(
     world, settings, tmp_path, monkeypatch
 ) -> None:
     monkeypatch.setenv("PHYPAN_STATE", str(tmp_path))
     away = replace(settings, sink="ssh://store/dumps/")
     target = saving._target(away, world.root)
-    assert re.fullmatch(rf"ssh://store/dumps/{re.escape(HOST)}-\d{{8}}-\d{{6}}\.vmcore", target)
-    for begun in ("ssh://store/dumps2/x.vmcore", "ssh://store/dumps/host-20240101-000000.vmcore"):
+    assert re.fullmatch(rf"ssh://store/dumps/{re.escape(HOST)}-\d{{8}}-\d{{6}}/vmcore", target)
+    for begun in ("ssh://store/dumps2/x/vmcore", "ssh://store/dumps/host-20240101-000000/vmcore"):
         with Journal(journal_of(begun), new=True) as journal:
             journal.append({"target": begun})
+    Journal(journal_of("ssh://store/dumps/empty/vmcore"), new=True).close()
     assert saving._target(away, world.root) == begun
+    assert not journal_of("ssh://store/dumps/empty/vmcore").exists(), "nothing was begun"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +98,7 @@ def test_elsewhere_it_has_its_date_in_its_name_and_is_found_again(
 def test_a_host_without_a_name_has_one(monkeypatch, name, folder) -> None:
     """A kernel that was told none says "(none)", as in a RAM disk."""
     monkeypatch.setattr(socket, "gethostname", lambda: name)
-    assert saving._host() == folder
+    assert retention.host() == folder
 
 
 def test_no_dump_leaves_nothing_behind(settings, tmp_path) -> None:
@@ -121,12 +125,26 @@ def test_old_dumps_of_this_host_go_and_nothing_else(settings) -> None:
     ]
     (settings.path / f"{HOST}-20230101-000000").symlink_to(old[3])
     new = make(dates[5], "vmcore")
-    kept = replace(settings, retention=3)
-    assert saving._removed(kept, new) == tuple(old[:2])
+    shelf = LocalShelf(settings.path)
+    assert remove_old(shelf, 3, new.name) == tuple(path.name for path in old[:2])
     assert all(folder.exists() for folder in [*old[2:], *others, new])
-    assert saving._removed(settings, new) == ()
-    assert saving._removed(replace(settings, retention=1), new) == tuple(old[2:])
+    assert remove_old(shelf, 0, new.name) == ()
+    assert remove_old(shelf, 1, new.name) == tuple(path.name for path in old[2:])
     assert new.exists()
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_new_dump_makes_old_ones_go(world, settings, tmp_path, sealed) -> None:
+    keys = (phypan.write_pair(tmp_path / "key"),) if sealed else ()
+    for day in range(1, 4):
+        old = settings.path / f"{HOST}-2024010{day}-000000"
+        old.mkdir(parents=True)
+        (old / "vmcore").write_bytes(b"x")
+    saved = phypan.save(replace(settings, retention=2, seal_for=keys), root=world.root)
+    assert [Path(path).name for path in saved.removed] == [
+        f"{HOST}-20240101-000000", f"{HOST}-20240102-000000",
+    ]  # fmt: skip
+    assert len(folders(settings)) == 2
 
 
 def test_at_the_prompt(world, settings, tmp_path, phypan_command) -> None:

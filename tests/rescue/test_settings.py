@@ -57,6 +57,8 @@ def test_the_file_that_is_printed_says_what_is_usual_and_names_all(tmp_path) -> 
         ("codec = 'gzip'", "codec cannot be 'gzip'"),
         ("retention = -1", "retention cannot be -1"),
         ("path = 'var/crash'", "path cannot be"),
+        ("sink = '/mnt/dumps'", "sink cannot be"),
+        ("sink = '-'", "sink cannot be"),
         ("seal-for = [1]", "seal-for cannot be"),
         ("seal-for = 'age1'", "seal-for cannot be"),
         ("reten = 3", "there is no setting reten"),
