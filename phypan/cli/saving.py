@@ -12,7 +12,12 @@ import phypan
 from phypan.cli import capturing
 from phypan.cli.shared import PATH, progress_bar
 
-_FILES = {"unit": "phypan-save.service", "hook": "kdump-hook.sh", "config": "phypan.toml"}
+_FILES = {
+    "unit": "phypan-save.service",
+    "drop-in": "kdump-drop-in.conf",
+    "hook": "kdump-hook.sh",
+    "config": "phypan.toml",
+}
 
 
 @click.command()
@@ -23,8 +28,8 @@ _FILES = {"unit": "phypan-save.service", "hook": "kdump-hook.sh", "config": "phy
     "--print",
     "printed",
     type=click.Choice(list(_FILES)),
-    help="Print a file for this system, and do nothing: a systemd unit, a hook for kdump, the "
-    "settings with what they mean.",
+    help="Print a file for this system, and do nothing: a systemd unit, what keeps kdump's own "
+    "unit from saving too, a hook for kdump, the settings with what they mean.",
 )
 def save(config: Path | None, root: Path, dry_run: bool, printed: str | None) -> int:
     """Save the dump that waits in this system as /etc/phypan.toml says, or go on with it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import shutil
 import socket
@@ -178,6 +179,44 @@ def test_the_unit_is_one_that_systemd_takes(phypan_command, tmp_path) -> None:
     said = [line for line in checked.stderr.splitlines() if "phypan-save" in line]
     assert not said, said
     assert checked.returncode == 0, checked.stderr
+
+
+# Of Debian's kdump-tools 1.8: it comes before basic.target, which all usual units come after.
+KDUMP_TOOLS = """[Unit]
+DefaultDependencies=no
+After=local-fs.target networking.service
+Before=basic.target
+[Service]
+Type=oneshot
+ExecStart=/bin/true
+"""
+
+
+def test_systemd_finds_an_order_for_it_and_for_kdump(phypan_command, tmp_path) -> None:
+    """If there is none systemd leaves one of the two out, and at every boot."""
+    analyze = shutil.which("systemd-analyze")
+    system = Path("/lib/systemd/system")
+    if analyze is None or not (system / "multi-user.target").exists():
+        pytest.skip("systemd is not installed")
+    (tmp_path / "phypan-save.service").write_text(phypan_command("save", "--print", "unit").out)
+    (tmp_path / "kdump-tools.service").write_text(KDUMP_TOOLS)
+    drop_in = phypan_command("save", "--print", "drop-in")
+    assert drop_in.code == 0
+    for folder, name in (
+        ("multi-user.target.wants", "phypan-save.service"),
+        ("basic.target.wants", "kdump-tools.service"),
+    ):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).symlink_to(f"../{name}")
+    (tmp_path / "kdump-tools.service.d").mkdir()
+    (tmp_path / "kdump-tools.service.d" / "phypan.conf").write_text(drop_in.out)
+    checked = subprocess.run(
+        [analyze, "verify", "--man=no", "multi-user.target"],
+        env={**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:{system}"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    said = checked.stderr.splitlines()
+    assert not [line for line in said if "cycle" in line or "phypan" in line], checked.stderr
 
 
 @pytest.mark.parametrize(("code", "told"), [(0, 1), (3, 1), (1, 0), (2, 0), (4, 0), (137, 0)])
