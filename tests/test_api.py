@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 
@@ -55,6 +56,7 @@ def test_paths_may_be_text(folder) -> None:
 
 def test_convert_opens_a_path_itself_and_closes_it(folder) -> None:
     crashed = Partition().save_to(folder / "crashed")
+    gc.collect()  # what other tests left
     before = len(os.listdir("/proc/self/fd"))
     phypan.convert(crashed, folder / "vmcore")
     phypan.convert(folder / "vmcore", folder / "again", registers="firmware")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import stat
 import threading
@@ -187,6 +188,7 @@ def test_a_closed_store_says_so(folder) -> None:
 
 def test_no_descriptor_is_left_behind(folder) -> None:
     (folder / "f").write_bytes(b"abc")
+    gc.collect()  # what other tests left
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
         FileStore(folder / "f").close()

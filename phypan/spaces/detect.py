@@ -60,7 +60,7 @@ def detect(clues: Clues, resident: Resident, eras: Iterable[Era] = ERAS) -> Dete
     likely = [era for era in candidates if not _by_starts(era, clues)[1]]
     verdicts = [judge(era, clues, resident) for era in likely]
     fitting = [verdict for verdict in verdicts if not verdict.against and verdict.evidence]
-    problems = []
+    problems, told = [], clues.said
     if not fitting:
         verdicts += [judge(era, clues, resident) for era in candidates if era not in likely]
         best = _least_wrong(verdicts, clues)
@@ -73,9 +73,11 @@ def detect(clues: Clues, resident: Resident, eras: Iterable[Era] = ERAS) -> Dete
     else:
         best = _chosen(fitting, clues)
         others = [verdict for verdict in fitting if _differs(verdict, best)]
-        if others:
+        if others and _told_by_release(best, others, clues):
+            told = (*told, f"the release; by the tables alone it may be {_names(others)} too")
+        elif others:
             problems.append(_several_fit(best, others))
-    evidence = (*clues.said, *best.evidence)
+    evidence = (*told, *best.evidence)
     return Detection(best.era, evidence, tuple(problems), damaged=bool(best.against))
 
 
@@ -230,6 +232,11 @@ def _of_release(verdict: Verdict, clues: Clues) -> bool:
     return era.since <= release and (era.until is None or release < era.until)
 
 
+def _told_by_release(best: Verdict, others: list[Verdict], clues: Clues) -> bool:
+    """Whether the kernel's release speaks for one of those that fit equally."""
+    return _of_release(best, clues) and not any(_of_release(other, clues) for other in others)
+
+
 def _chosen(fitting: list[Verdict], clues: Clues) -> Verdict:
     """Of those that fit: that of the release, else the one with most evidence, else the newest."""
     return max(fitting, key=lambda v: (_of_release(v, clues), len(v.evidence), v.era.since))
@@ -267,5 +274,9 @@ def _nothing_fits(verdicts: list[Verdict], best: Verdict | None) -> Problem:
 
 
 def _several_fit(best: Verdict, others: list[Verdict]) -> Problem:
-    names = ", ".join(verdict.era.name for verdict in others)
-    return Problem(f"{best.era.name} and {names} fit equally", WHERE, f"{best.era.name} was taken")
+    what = f"{best.era.name} and {_names(others)} fit equally"
+    return Problem(what, WHERE, f"{best.era.name} was taken")
+
+
+def _names(verdicts: list[Verdict]) -> str:
+    return ", ".join(verdict.era.name for verdict in verdicts)

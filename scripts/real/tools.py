@@ -140,9 +140,9 @@ def crash_le(shop: Workshop, folder: Path) -> dict[str, str]:
         return _version(folder / "crash")
     log, work = shop.log("crash-le"), folder / "work"
     source = _unpacked_source(shop, "crash", "sid", work)
-    command("make", "target=PPC64", f"-j{os.cpu_count()}", cwd=source, log=log)
-    for codec in ("lzo", "snappy", "zstd"):
-        command("make", "target=PPC64", codec, cwd=source, log=log)
+    path = _compilers(work / "compilers", "", "")
+    for codec in ((f"-j{os.cpu_count()}",), ("lzo",), ("snappy",), ("zstd",)):
+        command("make", "target=PPC64", *codec, cwd=source, log=log, environment=path)
     command("strip", "-o", folder / "crash", source / "crash")
     command("rm", "-rf", work)
     return _version(folder / "crash")
@@ -161,20 +161,25 @@ def crash_be(shop: Workshop, folder: Path) -> dict[str, str]:
     prefix = work / "prefix"
     _libraries(shop, work, prefix, log)
     source = _unpacked_source(shop, "crash", "sid", work)
-    # crash's Makefile hands no flags on to gdb's configure, so the compilers carry them.
-    wrapped = work / "wrapped"
-    wrapped.mkdir()
     flags = f"-I{prefix}/include -I{prefix}/include/ncurses -L{prefix}/lib"
-    for tool in ("gcc", "g++"):
-        _script(wrapped / f"{BE}-{tool}", f'exec /usr/bin/{BE}-{tool} {flags} "$@" -static')
-    command(
-        "make", f"CROSS_COMPILE={BE}-", f"-j{os.cpu_count()}",
-        cwd=source, log=log, environment={"PATH": f"{wrapped}:{os.environ['PATH']}"},
-    )  # fmt: skip
+    path = _compilers(work / "compilers", f"{BE}-", f"{flags} -static")
+    make = ("make", f"CROSS_COMPILE={BE}-", f"-j{os.cpu_count()}")
+    command(*make, cwd=source, log=log, environment=path)
     command(f"{BE}-strip", "-o", folder / "crash.elf", source / "crash")
     _script(folder / "crash", _UNDER_QEMU)
     command("rm", "-rf", work)
     return _version(folder / "crash")
+
+
+def _compilers(folder: Path, prefix: str, flags: str) -> dict[str, str]:
+    """An environment with compilers that take `flags` too, and lose no time on debuginfo.
+
+    crash's Makefile hands no flags on to the configure of the gdb inside of it.
+    """
+    folder.mkdir()
+    for tool in ("gcc", "g++"):
+        _script(folder / f"{prefix}{tool}", f'exec /usr/bin/{prefix}{tool} "$@" {flags} -O1 -g0')
+    return {"PATH": f"{folder}:{os.environ['PATH']}"}
 
 
 def _libraries(shop: Workshop, work: Path, prefix: Path, log: Path) -> None:

@@ -111,6 +111,22 @@ def test_the_vmcore_holds_the_same(tmp_path_factory, chosen) -> None:
 
 @pytest.mark.parametrize("order", ["big", "little"])
 @pytest.mark.parametrize("kernel", ["5.10", "6.12"])
+@pytest.mark.parametrize("mmu", ["hash", "radix"])
+@pytest.mark.parametrize("page_size", [4096, 65536])
+def test_the_kind_of_its_page_tables_is_found_without_doubt(
+    kernel, order, mmu, page_size, tmp_path
+) -> None:
+    simulation = phypan.simulate(
+        kernel=kernel, byte_order=order, memory="256M", boot_memory="32M", mmu=mmu,
+        page_size=page_size,
+    )  # fmt: skip
+    with phypan.open(write(simulation, tmp_path / "crashed")) as dump:
+        assert dump.spaces.era.name == f"{page_size >> 10}K {mmu}, Linux since 5.2"
+        assert not [problem for problem in dump.problems if "page tables" in str(problem)]
+
+
+@pytest.mark.parametrize("order", ["big", "little"])
+@pytest.mark.parametrize("kernel", ["5.10", "6.12"])
 def test_the_model_kernels_own_vmcore_says_the_same(kernel, order, tmp_path) -> None:
     """Built by the other side from the specification: memory and registers, byte for byte."""
     simulation = phypan.simulate(
