@@ -28,7 +28,7 @@ bench: $(VENV)/.phypan-test
 real: $(VENV)/.phypan-real
 	set -f; $(BIN)/python scripts/real/matrix.py --jobs $(JOBS) $(if $(CACHED),--cached) $(CELLS)
 ifeq ($(CELLS)$(CACHED),)
-	$(BIN)/python -m pytest --boots tests/real/test_guest.py
+	$(BIN)/python -m pytest --boots tests/real/test_guest.py tests/real/test_second_boot.py
 	PHYPAN_FURTHER=$${PHYPAN_CACHE:-.cache}/real-kernels/dumps \
 		$(BIN)/python -m pytest -n $(JOBS) tests/real/test_further_spaces.py tests/linux/test_stack.py \
 		tests/plugins/analyses
