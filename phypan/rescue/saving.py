@@ -25,9 +25,9 @@ from phypan.places import opening
 from phypan.places.address import shown
 from phypan.places.patience import Patience, silent
 from phypan.places.shelves import LocalShelf
+from phypan.rescue.begun import Begun
 from phypan.rescue.beside import write_beside
 from phypan.rescue.capture import capture, journal_of
-from phypan.rescue.journal import Journal
 from phypan.rescue.plan import CapturePlan, plan_capture
 from phypan.rescue.retention import VMCORE, host, new_name, remove_old
 from phypan.rescue.session import Captured
@@ -67,11 +67,11 @@ def save(
 
     Raises PhypanError: NoDump when none waits.
     """
-    target = _target(settings, root)
+    target, odd = _target(settings, root)
     options = {"root": root, "resume": True, "report": report, "progress": progress}
     saved = (_save_elsewhere if settings.sink else _save_here)(settings, target, options)
     removed, problems = _removed(settings, target)
-    return replace(saved, removed=removed, problems=(*saved.problems, *problems))
+    return replace(saved, removed=removed, problems=(*odd, *saved.problems, *problems))
 
 
 def _save_here(settings: Settings, target: str, options: dict[str, Any]) -> Saved:
@@ -98,9 +98,7 @@ def _save_here(settings: Settings, target: str, options: dict[str, Any]) -> Save
 def _save_elsewhere(settings: Settings, target: str, options: dict[str, Any]) -> Saved:
     """To another machine. The log is read from memory: that waits until it is written, too."""
     folder = target.rpartition("/")[0]
-    if journal_of(target).exists() is False:
-        if live.status(options["root"]).mechanism is None:
-            raise NoDump(Path(options["root"]))
+    if not journal_of(target).exists():
         Patience(report=options["report"]).call(lambda: opening.make_folder(folder))
     patience = Patience(_SHORT, report=options["report"])
     found: list[tuple[tuple[str, ...], tuple[Problem, ...]]] = []
@@ -142,33 +140,22 @@ def _sink(settings: Settings) -> str:
     return (settings.sink or "").rstrip("/")
 
 
-def _target(settings: Settings, root: str | os.PathLike[str]) -> str:
-    """Where the dump goes: to the capture that was begun, if one was."""
-    if settings.sink is not None:
-        sink = _sink(settings)
-        return _begun_elsewhere(sink) or f"{sink}/{new_name()}/{VMCORE}"
-    begun = unfinished_capture(root)
-    if begun is not None and begun.name == f"{VMCORE}.journal":
-        return str(begun.with_name(VMCORE))
-    found = sorted(settings.path.glob(f"{host()}-*/{VMCORE}.journal"))
-    if found:
-        return str(found[-1].with_name(VMCORE))
-    if live.status(root).mechanism is None:
+def _target(settings: Settings, root: str | os.PathLike[str]) -> tuple[str, list[Problem]]:
+    """(where the dump goes: to the capture of it that was begun, if one was; what is odd there)."""
+    system = live.status(root)
+    place = _sink(settings) if settings.sink else str(settings.path)
+    if settings.sink:
+        journals = sorted(journal_of(f"{place}/{VMCORE}").parent.glob("capture-*.journal"))
+    else:
+        journals = sorted(settings.path.glob(f"{host()}-*/{VMCORE}.journal"))
+        begun = unfinished_capture(root)
+        if begun is not None and begun.name == f"{VMCORE}.journal" and begun not in journals:
+            journals.append(begun)
+    found = Begun(journals, system)
+    target = found.target(below=place if settings.sink else "")
+    if target is None and system.mechanism is None:
         raise NoDump(Path(root))
-    return str(settings.path / new_name() / VMCORE)
-
-
-def _begun_elsewhere(sink: str) -> str | None:
-    """The target below `sink` of a capture that was begun, in this boot or in one before it."""
-    found = None
-    for path in sorted(journal_of(f"{sink}/{VMCORE}").parent.glob("capture-*.journal")):
-        with Journal(path) as opened:
-            target = str(opened.records[0]["target"]) if opened.records else ""
-            if not target:  # stopped before anything was begun
-                opened.remove()
-        if found is None and target.startswith(f"{sink}/"):
-            found = target
-    return found
+    return target or f"{place}/{new_name()}/{VMCORE}", found.problems
 
 
 def _removed(settings: Settings, target: str) -> tuple[tuple[str, ...], tuple[Problem, ...]]:

@@ -25,7 +25,7 @@ MEMORY = 1280 << 20  # bytes: the least with which Linux keeps a place for a dum
 DISK = 4 << 30
 _PATIENCE = 240  # seconds without a word from the guest
 _SAID = re.compile(r"^== (\w+)\n(.*?)^== exit (\d+)$", re.MULTILINE | re.DOTALL)
-_APPLETS = "sh ls cat dd grep dmesg sleep kill sed stat mkdir".split()
+_APPLETS = "sh ls cat dd grep dmesg sleep kill sed stat mkdir chmod".split()
 _LEFT_OUT = shutil.ignore_patterns(
     "__pycache__", "gconv", "doc", "locale", "man", "i18n", "charmaps", "dpkg*", "test"
 )

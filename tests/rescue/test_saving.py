@@ -22,6 +22,8 @@ from phypan.rescue.capture import journal_of
 from phypan.rescue.journal import Journal
 from phypan.rescue.retention import remove_old
 from tests.platform_model.test_simulation import assert_memory_is_what_it_was
+from tests.rescue import rig as rescue_rig
+from tests.rescue.conftest import simulated
 
 HOST = socket.gethostname().split(".")[0]
 
@@ -82,13 +84,14 @@ def test_elsewhere_it_has_a_folder_too_and_is_found_again(
 ) -> None:
     monkeypatch.setenv("PHYPAN_STATE", str(tmp_path))
     away = replace(settings, sink="ssh://store/dumps/")
-    target = saving._target(away, world.root)
+    target, _ = saving._target(away, world.root)
+    boot = phypan.status(world.root).boot_id
     assert re.fullmatch(rf"ssh://store/dumps/{re.escape(HOST)}-\d{{8}}-\d{{6}}/vmcore", target)
     for begun in ("ssh://store/dumps2/x/vmcore", "ssh://store/dumps/host-20240101-000000/vmcore"):
         with Journal(journal_of(begun), new=True) as journal:
-            journal.append({"target": begun})
+            journal.append({"target": begun, "boot": boot})
     Journal(journal_of("ssh://store/dumps/empty/vmcore"), new=True).close()
-    assert saving._target(away, world.root) == begun
+    assert saving._target(away, world.root) == (begun, [])
     assert not journal_of("ssh://store/dumps/empty/vmcore").exists(), "nothing was begun"
 
 
@@ -100,6 +103,39 @@ def test_a_host_without_a_name_has_one(monkeypatch, name, folder) -> None:
     """A kernel that was told none says "(none)", as in a RAM disk."""
     monkeypatch.setattr(socket, "gethostname", lambda: name)
     assert retention.host() == folder
+
+
+@pytest.fixture(scope="module")
+def crashed_again():
+    """Another partition, or this one another time: other memory, other registers."""
+    return simulated(seed=7)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_the_dump_that_waits_comes_before_what_is_left_of_an_old_one(
+    world, crashed_again, settings, uninterrupted, monkeypatch, damaged
+) -> None:
+    """The power went in the middle of a capture, and then the partition crashed again."""
+    old = settings.path / f"{HOST}-20240101-000000"
+    old.mkdir(parents=True)
+    world.capture(kill_at=uninterrupted[1] // 3, target=old / "vmcore")
+    journal = old / "vmcore.journal"
+    if damaged:
+        data = bytearray(journal.read_bytes())
+        data[40] ^= 1
+        journal.write_bytes(data)
+    left = {path.name: rescue_rig.content(path) for path in old.iterdir()}
+    with rescue_rig.world(crashed_again, name="-again") as again:
+        boot = again.root / "proc/sys/kernel/random/boot_id"
+        boot.write_text("another boot\n")
+        saved = phypan.save(settings, root=again.root)
+        assert saved.captured.whole
+        (new,) = [folder for folder in folders(settings) if folder != old]
+        assert saved.captured.target == str(new / "vmcore")
+        with phypan.open(new / "vmcore") as dump:
+            assert assert_memory_is_what_it_was(dump, crashed_again.before)
+    assert str(journal) in {problem.where.partition(",")[0] for problem in saved.problems}
+    assert {path.name: rescue_rig.content(path) for path in old.iterdir()} == left
 
 
 def test_no_dump_leaves_nothing_behind(settings, tmp_path) -> None:
