@@ -39,7 +39,7 @@ def filtered(dump: Dump, level: int, *, shortest: int = 1) -> Filtered:
 
     level     sum of 1 zeros, 2 cache, 4 private cache, 8 user, 16 free. Pages of zeros are no
               holes: writers give them no room of their own. Any other than 0 and 1 leaves out
-              poisoned and offline pages as well
+              poisoned and offline pages as well; makedumpfile does so at those two, too
     shortest  runs of fewer pages than this stay
 
     What the kernel does not tell leaves pages where they are, and is a Problem of the dump.

@@ -20,6 +20,8 @@ from phypan.platform.faults import Fault
 from phypan.platform.hypervisor import Hypervisor
 from phypan.platform.kernel_log import Line
 from phypan.platform.lpar import Lpar, Processor
+from phypan.platform.memory_map import Kept, MemoryMap
+from phypan.platform.page_tables import Mmu
 from phypan.platform.partition_memory import PartitionMemory
 from phypan.platform.reservation import (
     LOW_MEMORY,
@@ -34,7 +36,9 @@ _STRUCTURE, _ARGUMENTS, _MESSAGE = 0x600000, 0x610000, 0x611000  # physical addr
 _BANNER, _UTS, _PGD, _INFO_PAGE, _INFO_NOTE, _LOG = (
     0x700000, 0x710000, 0x720000, 0x730000, 0x740000, 0x800000,
 )  # fmt: skip
+_MAP, _AREAS = 0x820000, 0x830000
 _IMAGE_END = 0x900000
+_TOP = 65536  # bytes at the end of memory, where further kernel arguments go
 _RTAS_NIA, _RTAS_MSR = 0x2FFF0010, 0x1002  # where a CPU is while the firmware works for it
 CRASH_TIME = 1227000000  # seconds since 1970: November 2008, when phyp dump was new
 
@@ -71,9 +75,10 @@ class Guest:
             hpte_area=hypervisor.hpte_area_size,
         )
         self.layout = self.reservation.layout()
-        self._numbers = random.Random(seed)
+        self.seed, self._numbers = seed, random.Random(seed)
         self._lines: list[Line] = []
         self._clock = 0
+        self._contents: list[tuple[int, int]] = []
 
     # -- boot -------------------------------------------------------------------------------------
 
@@ -81,6 +86,7 @@ class Guest:
         """Fill memory, register; whether the firmware took the registration."""
         self._say(5, self.banner.strip())
         self._fill()
+        self._write_map()
         mib = self.boot_memory >> 20
         self._say(6, f"{self.kernel.mechanism}: {mib}MB of low memory are to be preserved")
         registered = self.register()
@@ -109,7 +115,9 @@ class Guest:
         places += [numbers.randrange(_IMAGE_END, memory.size - 8192) for _ in range(40)]
         for place in places:
             if 0 <= place <= memory.size - 8192:
-                memory.write(place, numbers.randbytes(numbers.randrange(64, 8192)))
+                size = numbers.randrange(64, 8192)
+                memory.write(place, numbers.randbytes(size))
+                self._contents.append((place, size))
         memory.clear(self.layout.start, self.layout.end - self.layout.start)
         for page in range(0x10000, 0x40000, 0x10000):
             memory.write(page, numbers.randbytes(4096))  # "text"
@@ -126,25 +134,46 @@ class Guest:
             log = kernel_log.plain(self._lines, _LOG, PAGE_OFFSET)
         for address, data in log.pieces:
             memory.write(address, data)
-        self._write_tables()
         self._vmcoreinfo = self._info_text(log.vmcoreinfo)
         if Fault.NO_VMCOREINFO not in self.faults:
             memory.write(_INFO_PAGE, self._vmcoreinfo)
 
-    def _write_tables(self) -> None:
-        release = tuple(int(part) for part in self.kernel.release.split(".")[:2])
-        if self.lpar.hpt is None and self.kernel.mechanism == "fadump":  # of phyp dump: hash only
-            kernel_tables.write(
-                self.lpar.memory,
-                _PGD,
-                page_shift=self.page_size.bit_length() - 1,
-                release=release,
-                order=self.byte_order,
-                size=self.lpar.memory.size,
+    @property
+    def mmu(self) -> Mmu:
+        """What the kernel runs with."""
+        return "radix" if self.lpar.hpt is None else "hash"
+
+    def _write_map(self) -> None:
+        """What each page is used for, and the kernel's own page tables."""
+        memory, layout, shift = self.lpar.memory, self.layout, self.page_size.bit_length() - 1
+        own = [(0, _IMAGE_END), (layout.start, layout.end - layout.start)]
+        own.append((memory.size - _TOP, _TOP))
+        start = kernel_tables.regions(self.mmu, shift)[2]
+        self.memory_map = MemoryMap(
+            memory, Kept(own, self._contents, _MAP), kernel=self.kernel, order=self.byte_order,
+            page_size=self.page_size, radix=self.mmu == "radix", start=start, seed=self.seed,
+        )  # fmt: skip
+        self._map_info = self.memory_map.vmcoreinfo
+        if self.kernel.mechanism != "fadump":
+            return  # phyp dump was hash only, and its kernel tells nothing of vmalloc
+        kernel_tables.write(
+            memory, _PGD, mmu=self.mmu, page_shift=shift, release=self.version,
+            order=self.byte_order, size=memory.size, pieces=self.memory_map.pieces,
+        )  # fmt: skip
+        if self.version < (6, 9):
+            self._map_info += kernel_tables.write_areas(
+                memory, _AREAS, mmu=self.mmu, page_shift=shift, order=self.byte_order
             )
+        else:
+            vmalloc = kernel_tables.regions(self.mmu, shift)[0]
+            self._map_info += f"NUMBER(VMALLOC_START)={vmalloc:#x}\n"
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """The kernel's, as far as it matters."""
+        return tuple(int(part) for part in self.kernel.release.split(".")[:2])
 
     def _info_text(self, log: tuple[str, ...]) -> bytes:
-        radix = int(self.lpar.hpt is None)
         lines = [
             f"OSRELEASE={self.kernel.release}",
             f"PAGESIZE={self.page_size}",
@@ -155,10 +184,10 @@ class Guest:
             *log,
         ]
         if self.kernel.header == 1:
-            lines.append(f"NUMBER(RADIX_MMU)={radix}")
+            lines.append(f"NUMBER(RADIX_MMU)={int(self.lpar.hpt is None)}")
         if self.kernel.mechanism == "fadump":
             lines.append("KERNELOFFSET=0")
-        return "".join(f"{line}\n" for line in lines).encode()
+        return "".join(f"{line}\n" for line in lines).encode() + self._map_info.encode()
 
     # -- registration -----------------------------------------------------------------------------
 

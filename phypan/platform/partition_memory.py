@@ -37,10 +37,12 @@ class PartitionMemory:
         while position < len(data):
             number, skip = divmod(address + position, CHUNK)
             part = data[position : position + CHUNK - skip]
-            chunk = bytearray(self._chunks.get(number, _ZEROS))
-            chunk[skip : skip + len(part)] = part
-            self._set(number, bytes(chunk))
-            position += len(part)
+            if len(part) < CHUNK:
+                chunk = bytearray(self._chunks.get(number, _ZEROS))
+                chunk[skip : skip + len(part)] = part
+                part = bytes(chunk)
+            self._set(number, bytes(part))
+            position += CHUNK - skip
 
     def _set(self, number: int, chunk: bytes) -> None:
         if chunk == _ZEROS:

@@ -139,8 +139,8 @@ def test_one_page_is_asked_for(mode: str) -> None:
         ("NUMBER(PG_lru)", {"cache", "private cache"}),
         ("NUMBER(PG_private)", {"cache", "private cache"}),
         ("OFFSET(page.mapping)", {"cache", "private cache", "user"}),
-        ("NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)", {"free"}),
-        ("OFFSET(page.private)", {"free"}),
+        ("NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE) OFFSET(zone.free_area)", {"free"}),
+        ("OFFSET(page.private) OFFSET(page.lru)", {"free"}),
         ("LENGTH(zone.free_area)", {"free"}),
         ("NUMBER(PG_head_mask)", {"hugetlb"}),
         ("NUMBER(HUGETLB_PAGE_DTOR)", {"hugetlb"}),
@@ -150,7 +150,7 @@ def test_one_page_is_asked_for(mode: str) -> None:
 )
 def test_what_the_kernel_does_not_tell_is_left_in_the_dump(missing: str, lost: set[str]) -> None:
     kernel, expected = populated("5.10")
-    found, types = types_of(kernel.dump(missing=(missing,)))
+    found, types = types_of(kernel.dump(missing=tuple(missing.split())))
     for frame, name in expected.items():
         if name not in lost:
             tail = frame % 2 or frame not in (40, 48, 256)
@@ -161,6 +161,14 @@ def test_what_the_kernel_does_not_tell_is_left_in_the_dump(missing: str, lost: s
             assert found[frame] not in lost, f"{name} cannot be told"
     quiet = lost & {"offline", "poisoned"}  # kernels without such pages say nothing of them
     assert bool(types.problems) is not bool(quiet)
+
+
+@pytest.mark.parametrize("missing", ["NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)", "OFFSET(page.private)"])
+def test_free_lists_tell_what_struct_page_does_not(missing: str) -> None:
+    kernel, expected = populated("5.10")
+    found, types = types_of(kernel.dump(missing=(missing,)))
+    assert all(found[frame] == name for frame, name in expected.items() if name == "free")
+    assert types.problems == []
 
 
 @pytest.mark.parametrize("level", range(32))

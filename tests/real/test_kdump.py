@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import json
 import mmap
-import re
 import subprocess
 import zlib
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ import phypan
 from phypan import Hole
 from phypan.formats import elfcore
 from tests import real_dumps
+from tests.makedumpfiles import OUR_NAMES, filtered_by, kept
 from tests.needs import missing
 from tests.peers import run_folder
 
@@ -220,29 +220,6 @@ def checksums(dump: phypan.Dump) -> dict[int, tuple[int, int] | str]:
 # makedumpfile
 
 
-def filtered_by(program: str, vmcore: Path, target: Path, *words: str) -> dict[str, int]:
-    """Make `target` with makedumpfile; the pages that it counted, by its names for them."""
-    done = subprocess.run(
-        [program, "--message-level", "31", *words, vmcore, target],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return {
-        name.strip(): int(count, 16)
-        for name, count in re.findall(r"^ *([^:\n]+?) *: (0x[0-9a-f]+)$", done.stdout, re.M)
-    }
-
-
-OUR_NAMES = {
-    "Non-private cache pages": "cache",
-    "Private cache pages": "private cache",
-    "User process data pages": "user",
-    "Free pages": "free",
-    "Hwpoison pages": "poisoned",
-    "Offline pages": "offline",
-}
-
-
 @pytest.mark.parametrize(
     ("name", "level"),
     [("le-hash8", 31), *(("le-radix10", level) for level in (1, 2, 4, 8, 16, 31))],
@@ -268,15 +245,6 @@ def test_each_page_is_left_out_that_makedumpfile_leaves_out(
         for piece in theirs.memory.pieces(0, theirs.memory.end):
             if not isinstance(piece, Hole):
                 assert ours.memory.read(piece.start, 64) == theirs.memory.read(piece.start, 64)
-
-
-def kept(dump: phypan.Dump) -> list[tuple[int, int]]:
-    """Runs of pages that a dump has, as its bitmap says."""
-    return [
-        (piece.start, piece.size)
-        for piece in dump.memory.pieces(0, dump.memory.end)
-        if not isinstance(piece, Hole)
-    ]
 
 
 @pytest.mark.parametrize("name", LITTLE)
