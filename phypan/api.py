@@ -238,14 +238,20 @@ def simulate(
     return done
 
 
-def mount(simulation: Simulation, directory: str | os.PathLike[str]) -> None:
+def mount(crashed: Simulation | str | os.PathLike[str], directory: str | os.PathLike[str]) -> None:
     """Show the second boot's files in `directory`, until that is unmounted: cat, dd, echo work.
 
-    Raises Unsupported when FUSE is not there.
+    crashed  what simulate() returned; or a dump directory, as simulate() and tests with real
+             kernels write it: its RAM is shown as a second boot finds it, and not changed
+
+    Raises Unsupported when FUSE is not there, or the dump is none of fadump's.
     """
     from phypan.platform import mount as platform_mount
+    from phypan.platform import taken
+    from phypan.platform.simulation import Simulation
 
-    platform_mount.mount(simulation.boot, directory)
+    boot = crashed.boot if isinstance(crashed, Simulation) else taken.second_boot(crashed)
+    platform_mount.mount(boot, directory)
 
 
 def run(dump: Dump, analysis: str, **options: Any) -> Rows:

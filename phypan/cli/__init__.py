@@ -76,9 +76,23 @@ def _analysis_command(analysis: phypan.Analysis) -> click.Command:
 @click.option(
     "--mount", "mount_at", type=PATH, help="Show the second boot's files here, until unmounted."
 )
+@click.option(
+    "--from",
+    "taken",
+    type=PATH,
+    help="With --mount: crash nothing, show what this dump directory has.",
+)
 @click.option("--guest", default="synthetic", show_default=True, help="What runs and dies.")
-def simulate(directory: Path | None, mount_at: Path | None, guest: str, **options: Any) -> None:
+def simulate(
+    directory: Path | None, mount_at: Path | None, taken: Path | None, guest: str, **options: Any
+) -> None:
     """Crash a partition of the platform model and keep what its second boot finds."""
+    if taken is not None:
+        if mount_at is None or directory is not None or guest != "synthetic" or given(options):
+            raise click.UsageError("--from DUMP goes with --mount DIRECTORY, and no other option")
+        click.echo(f"{mount_at}: mounted; `fusermount3 -u {mount_at}` or Ctrl-C ends it")
+        phypan.mount(taken, mount_at)
+        return
     if directory is None and mount_at is None:
         raise click.UsageError("give -o DIRECTORY, or --mount DIRECTORY, or both")
     if mount_at is not None and guest != "synthetic":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 from phypan.formats import device_tree
 from phypan.formats.device_tree import Node
@@ -39,6 +40,16 @@ def tree(hypervisor: Hypervisor, *, bootargs: str = "", phyp_names: bool = False
 def blob(hypervisor: Hypervisor, **options: object) -> bytes:
     """The same, flattened."""
     return device_tree.write(tree(hypervisor, **options))  # type: ignore[arg-type]
+
+
+def without_dump(root: Node) -> Node:
+    """A tree in which no dump waits any more."""
+    names = ("ibm,kernel-dump", "ibm,dump-kernel")
+    return replace(root, children=tuple(
+        replace(node, properties={k: v for k, v in node.properties.items() if k not in names})
+        if node.name == "rtas" else node
+        for node in root.children
+    ))  # fmt: skip
 
 
 def _cell(value: int) -> bytes:

@@ -13,7 +13,7 @@ import struct
 from phypan.errors import Unsupported
 from phypan.formats import elfcore, fadump, kernel_dump, ppc_notes, pt_regs
 from phypan.formats._records import ByteOrder
-from phypan.formats.kernel_dump import KernelDump
+from phypan.formats.kernel_dump import KernelDump, Section
 from phypan.platform import hypervisor as rtas
 from phypan.platform import kernel_log, kernel_tables
 from phypan.platform.faults import Fault
@@ -191,9 +191,13 @@ class Guest:
 
     # -- registration -----------------------------------------------------------------------------
 
+    def sections(self) -> tuple[Section, ...]:
+        """What is registered."""
+        return self.reservation.sections()
+
     def register(self) -> bool:
         """Register for a dump, as the first and the second boot do; whether it was accepted."""
-        structure = kernel_dump.write(KernelDump(self.reservation.sections()))
+        structure = kernel_dump.write(KernelDump(self.sections()))
         self.lpar.memory.write(_STRUCTURE, structure)
         for _ in range(4):
             status = self._rtas(

@@ -27,7 +27,7 @@ class PartitionMemory:
         self._check(address, size)
         first, skip = divmod(address, CHUNK)
         last = (address + size - 1) // CHUNK if size else first
-        joined = b"".join(self._chunks.get(n, _ZEROS) for n in range(first, last + 1))
+        joined = b"".join(self._chunk(n) for n in range(first, last + 1))
         return joined[skip : skip + size]
 
     def write(self, address: int, data: bytes) -> None:
@@ -38,11 +38,14 @@ class PartitionMemory:
             number, skip = divmod(address + position, CHUNK)
             part = data[position : position + CHUNK - skip]
             if len(part) < CHUNK:
-                chunk = bytearray(self._chunks.get(number, _ZEROS))
+                chunk = bytearray(self._chunk(number))
                 chunk[skip : skip + len(part)] = part
                 part = bytes(chunk)
             self._set(number, bytes(part))
             position += CHUNK - skip
+
+    def _chunk(self, number: int) -> bytes:
+        return self._chunks.get(number, _ZEROS)
 
     def _set(self, number: int, chunk: bytes) -> None:
         if chunk == _ZEROS:

@@ -67,13 +67,16 @@ def build(lpar: Lpar, hypervisor: Hypervisor, guest: Guest) -> ProcVmcore | None
     loads = [(s.source, s.length, s.destination) for s in copies]
     loads.append((layout.end, lpar.memory.size - layout.end, layout.end))
     note_at = align(elfcore.head_size(1 + len(loads)), page)
-    segments = [Segment(elfcore.PT_NOTE, note_at, 0, 0, len(notes), len(notes), flags=0)]
-    parts, position = [], align(note_at + len(notes), page)
-    for start, size, address in loads:
+    aligned = 4 if info.version else 0  # p_align: kernels of 6.12 say so, older ones do not
+    size = len(notes)
+    segments = [Segment(elfcore.PT_NOTE, note_at, 0, 0, size, size, flags=0, align=aligned)]
+    parts, position = [], align(note_at + size, page)
+    for start, length, address in loads:
         position += start % page
-        segments.append(Segment(elfcore.PT_LOAD, position, PAGE_OFFSET + start, start, size, size))
-        parts.append((position, size, address))
-        position = align(position + size, page)
+        virtual = PAGE_OFFSET + start
+        segments.append(Segment(elfcore.PT_LOAD, position, virtual, start, length, length))
+        parts.append((position, length, address))
+        position = align(position + length, page)
     flags = 2 if info.order == "little" else 1  # ELFv2 and ELFv1
     core = ElfCore(info.order, flags, elfcore.EM_PPC64, tuple(segments))
     head = elfcore.write_head(core).ljust(note_at, b"\0") + notes

@@ -60,6 +60,7 @@ class SecondBoot:
     released   (start, size) of memory given back so far, physical addresses
     rounds     how often a dump was registered anew
     number     of this boot: the first one after the crash is 2
+    given_tree the device tree where it is not the model's own
     on_free    called with (start, end) of memory that is given back, while it holds what it held
     """
 
@@ -71,6 +72,7 @@ class SecondBoot:
     released: list[tuple[int, int]] = field(default_factory=list)
     rounds: int = 0
     number: int = 2
+    given_tree: device_tree_format.Node | None = None
     on_free: Callable[[int, int], None] | None = None
     _given: Ranges = field(default_factory=Ranges)
 
@@ -91,7 +93,7 @@ class SecondBoot:
 
     def files(self) -> Mapping[str, File]:
         """What the kernel shows, by path without the leading slash."""
-        tree = device_tree.tree(self.hypervisor, phyp_names=self.phyp)
+        tree = self._tree()
         boot_id = uuid.uuid5(uuid.NAMESPACE_OID, f"{self.guest.banner} boot {self.number}")
         shown = {
             "sys/firmware/fdt": bytes_file(device_tree_format.write(tree)),
@@ -100,6 +102,14 @@ class SecondBoot:
         }
         shown.update(directory("proc/device-tree", tree))
         return shown
+
+    def _tree(self) -> device_tree_format.Node:
+        """The device tree now: the dump is in it while it waits."""
+        if self.given_tree is None:
+            return device_tree.tree(self.hypervisor, phyp_names=self.phyp)
+        if self.hypervisor.active is not None:
+            return self.given_tree
+        return device_tree.without_dump(self.given_tree)
 
     def _page_flags(self, offset: int, size: int) -> bytes:
         held = self._given.gaps(self.reserve_start, self.reserve_start + self.reserve_size)
