@@ -20,6 +20,7 @@ from phypan.rescue import retention, saving
 from phypan.rescue.capture import journal_of
 from phypan.rescue.journal import Journal
 from phypan.rescue.retention import remove_old
+from tests.needs import missing
 from tests.platform_model.test_simulation import assert_memory_is_what_it_was
 from tests.rescue import rig as rescue_rig
 from tests.rescue.conftest import simulated
@@ -225,12 +226,12 @@ ExecStart=/bin/true
 """
 
 
-def test_systemd_finds_an_order_for_it_and_for_kdump(phypan_command, tmp_path) -> None:
+def test_systemd_finds_an_order_for_it_and_for_kdump(phypan_command, peer, tmp_path) -> None:
     """If there is none systemd leaves one of the two out, and at every boot."""
-    analyze = shutil.which("systemd-analyze")
+    analyze = peer("systemd-analyze")
     system = Path("/lib/systemd/system")
-    if analyze is None or not (system / "multi-user.target").exists():
-        pytest.skip("systemd is not installed")
+    if not (system / "multi-user.target").exists():
+        missing("systemd's units are not installed")
     (tmp_path / "phypan-save.service").write_text(phypan_command("save", "--print", "unit").out)
     (tmp_path / "kdump-tools.service").write_text(KDUMP_TOOLS)
     drop_in = phypan_command("save", "--print", "drop-in")
