@@ -83,8 +83,11 @@ def test_it_is_the_second_boot_that_was_saved(kernel, tmp_path) -> None:
         assert vmcore.read(at, 16 * MIB) == truth.read(at, 16 * MIB)
     size = (tmp_path / "crashed/ram").stat().st_size
     found["sys/kernel/fadump/release_mem"].write(b"1")
+    after = boot.files()
+    assert "proc/vmcore" not in after
+    after["sys/kernel/fadump/registered"].write(b"1")
     assert boot.rounds == 1
-    assert "proc/vmcore" not in boot.files()
+    assert boot.hypervisor.registered.sections == done.boot.guest.sections()
     assert boot.lpar.memory.read(200 * MIB, 16) != bytes(16), "somebody else's now"
     with phypan.open(tmp_path / "crashed") as dump:
         assert assert_memory_is_what_it_was(dump, done.before)
