@@ -31,6 +31,7 @@ _FADUMP = {
     name: (f"sys/kernel/fadump/{name}", f"sys/kernel/fadump_{name}")
     for name in ("enabled", "registered", "mem_reserved", "release_mem")
 }
+_PAGE = 4096  # bytes: the smallest page; what is reserved for fadump is whole pages and a header
 RELEASE_REGION = "sys/kernel/release_region"
 VMCORE = "proc/vmcore"
 OPAL_CORE, OPAL_RELEASE = "sys/firmware/opal/mpipl/core", "sys/firmware/opal/mpipl/release_core"
@@ -80,6 +81,11 @@ class LiveSystem:
         if self.mechanism == "phyp":
             text = self.release_region()
             return text.rest.length if text and text.rest else None
+        return self.fadump_area
+
+    @property
+    def fadump_area(self) -> int | None:
+        """Bytes that a kernel of fadump holds back for the next dump; None if nothing says."""
         told = _text(self.root, *_FADUMP["mem_reserved"])
         with suppress(ValueError):
             return None if told is None else int(told, 0)
@@ -216,11 +222,25 @@ def register(system: LiveSystem) -> None:
     """Have the kernel of fadump register for the next crash, unless it has. It gave all back.
 
     It does so by itself when it boots, but not when it has freed a dump: that is left to whoever
-    had it freed (registered_store() in fadump.c). OutputError when it refuses.
+    had it freed (registered_store() in fadump.c).
+
+    Raises OutputError when it refuses, and where it must not be asked: since 6.10 what it reserves
+    ends with the header of the next dump, in the middle of a page, and fadump_release_memory()
+    frees that page as well. To register writes the header there, whosever the page is by then;
+    and when it is written to, the next boot finds "Fadump header is corrupted" and drops the dump.
     """
-    if _registered(system.root) is False:
-        found = [system.root / name for name in _FADUMP["registered"]]
-        _write(next((path for path in found if _there(path)), found[0]), b"1\n")
+    if _registered(system.root) is not False:
+        return
+    reserved = system.fadump_area
+    if reserved is not None and reserved % _PAGE:
+        raise OutputError(
+            f"it has freed the page that the next dump's header is kept in ({reserved:#x} bytes "
+            "are reserved, which end inside of a page)",
+            where=str(system.root / _FADUMP["registered"][0]),
+            hint="the next boot registers",
+        )
+    found = [system.root / name for name in _FADUMP["registered"]]
+    _write(next((path for path in found if _there(path)), found[0]), b"1\n")
 
 
 def _write(path: Path, data: bytes) -> None:

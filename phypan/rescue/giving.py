@@ -159,5 +159,5 @@ class Giver:
         try:
             live.register(self._system)
         except OutputError as error:
-            meaning = "all was given back, and another crash will not be dumped"
+            meaning = "all was given back, and no crash is dumped before the next boot"
             self.problems.append(Problem(error.what, error.where or "kernel", meaning))

@@ -47,11 +47,13 @@ def test_makedumpfile_and_capture_work_on_a_real_kernels_memory(
         said = filtered_by(
             makedumpfile, place / "proc/vmcore", tmp_path / "theirs", "-c", "-d", "31"
         )
+        reserved = int((place / "sys/kernel/fadump/mem_reserved").read_text())
         capture = [*mounting.PHYPAN, "capture", "-l", "-d", "31", "--release", "--root", place]
         subprocess.run([*capture, tmp_path / "ours"], capture_output=True, check=True)
         told = mounting.state(place)
         assert not told["dump_waiting"]
-        assert told["registered_anew"] == 1
+        # A kernel since 6.10, which has freed the page with the next dump's header, is not asked.
+        assert told["registered_anew"] == (reserved % 4096 == 0)
         assert told["released"]
         assert not (place / "proc/device-tree/rtas/ibm,kernel-dump").exists()
         assert not (place / "proc/vmcore").exists()

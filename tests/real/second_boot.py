@@ -112,7 +112,7 @@ async def _boots(guest: Machine, program: list[str], folder: Path) -> str:
         await running.until("the first crash", events=("SHUTDOWN", "GUEST_PANICKED"))
         await running.stop()
         await running.reset()  # from here on it starts anew by itself when it crashes
-        await running.until("the end", console="PHYPAN: boot 3 is at its end")
+        await running.until("the end", console="PHYPAN: boot 4 is at its end")
         await running.ended()
         return running.console.text
 
@@ -134,7 +134,7 @@ def _disk(pieces: Path, folder: Path, busybox: bytes) -> Path:
     (packages / "phypan.dist-info").mkdir()
     told = metadata.distribution("phypan").read_text("METADATA") or ""
     (packages / "phypan.dist-info" / "METADATA").write_text(told)
-    for name in ("told", "server", "boot1", "boot2", "boot3"):
+    for name in ("told", "server", "boot1", "boot2", "boot3", "boot4"):
         shutil.copy(GUEST / name, tree)
     (tree / "etc" / "phypan.toml").write_text("release = true\n")
     _compile(tree / "usr" / "lib")

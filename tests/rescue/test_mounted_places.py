@@ -119,7 +119,7 @@ def slow_put(folder: Path):
 @pytest.mark.parametrize("place", [slow_ssh, slow_s3, slow_put])
 def test_save_is_killed_and_started_again_and_the_next_crash_is_dumped(tmp_path, place) -> None:
     """As the unit does on a system with fadump, which is told to give memory back."""
-    options = ("--kernel", "6.12", "--memory", "640M", "--boot-memory", "128M")
+    options = ("--kernel", "5.10", "--memory", "640M", "--boot-memory", "128M")
     with (
         mounting.mounted(tmp_path / "m", *options) as root,
         place(tmp_path) as (sink, variables, content),
@@ -155,6 +155,6 @@ def test_save_is_killed_and_started_again_and_the_next_crash_is_dumped(tmp_path,
     files = {name.partition("/")[2]: data for name, data in found.items()}
     assert files.keys() == {"vmcore", "vmcore-dmesg.txt"}
     (tmp_path / "copy").write_bytes(files["vmcore"])
-    before = phypan.simulate(kernel="6.12", memory="640M", boot_memory="128M").before
+    before = phypan.simulate(kernel="5.10", memory="640M", boot_memory="128M").before
     with phypan.open(tmp_path / "copy") as dump:
         assert assert_memory_is_what_it_was(dump, before)
