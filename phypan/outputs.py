@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,9 @@ def convert(
     flattened: bool = False,
     split: int = 1,
     seal_for: Sequence[str] = (),
+    retries: int = 8,
+    retry_wait: float = 1.0,
+    report: Callable[[str], None] | None = None,
     progress: Progress = no_progress,
     **options: Any,
 ) -> Converted:
@@ -42,6 +45,9 @@ def convert(
     split       how many files to write, each with a share of the pages
     seal_for    age public keys, or files of them: only their owners can read what is written, a
                 flattened dump in an age file
+    retries     how often in a row a place elsewhere is tried again, each time from the beginning
+    retry_wait  seconds before the first time; doubled for each one after it, up to 60
+    report      called with a line for people before each wait
     progress    called with (bytes done, bytes in all)
     options     the writer's own
 
@@ -51,9 +57,11 @@ def convert(
         with api.open(dump) as opened:
             return convert(
                 opened, target, format=format, force=force, dump_level=dump_level,
-                flattened=flattened, split=split, seal_for=seal_for, progress=progress, **options,
+                flattened=flattened, split=split, seal_for=seal_for, retries=retries,
+                retry_wait=retry_wait, report=report, progress=progress, **options,
             )  # fmt: skip
     from phypan.conversion import run
+    from phypan.places.patience import Patience, silent
 
     return run.run(
         dump,
@@ -64,6 +72,7 @@ def convert(
         flattened=flattened,
         split=split,
         seal_for=tuple(seal_for),
+        patience=Patience(retries, retry_wait, report or silent),
         progress=progress,
         options=options,
     )

@@ -10,7 +10,7 @@ import click
 import phypan
 from phypan.cli.options import LateOptions, given, options_of
 from phypan.cli.shared import PATH, progress_bar, seal_option
-from phypan.cli.writing import letters
+from phypan.cli.writing import letters, retry_options, say
 
 LOST, NONE_WAITS = 3, 4  # exit codes
 
@@ -33,11 +33,7 @@ root_option = click.option(
               "/var/lib/phypan for a place elsewhere]")  # fmt: skip
 @seal_option
 @letters
-@click.option("--retries", metavar="N", type=click.IntRange(0), default=8, show_default=True,
-              help="Try again so often in a row when a place does not answer.")  # fmt: skip
-@click.option("--retry-wait", metavar="SECONDS", type=click.FloatRange(0), default=1.0,
-              show_default=True, help="Before the first time; doubled for each one after it, "
-              "up to a minute.")  # fmt: skip
+@retry_options
 @click.option("-f", "--force", is_flag=True, help="Overwrite TARGET.")
 @click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
 def capture(target: str, root: Path, dry_run: bool, **options: Any) -> int:
@@ -78,11 +74,6 @@ def _chosen(
 _OWN = frozenset(
     {"release", "resume", "verify", "journal", "force", "seal_for", "retries", "retry_wait"}
 )
-
-
-def say(line: str) -> None:
-    """Say what goes on, on standard error."""
-    click.echo(f"phypan: {phypan.printable(line)}", err=True)
 
 
 def _problems(problems: Any) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 import phypan
-from phypan.cli import capturing
+from phypan.cli import capturing, writing
 from phypan.cli.shared import PATH, progress_bar
 
 _FILES = {
@@ -45,7 +45,7 @@ def save(config: Path | None, root: Path, dry_run: bool, printed: str | None) ->
     if dry_run:
         return capturing.show_plan(phypan.plan_saving(settings, root=root))
     with progress_bar() as progress:
-        done = phypan.save(settings, root=root, report=capturing.say, progress=progress)
+        done = phypan.save(settings, root=root, report=writing.say, progress=progress)
     code = capturing.show(done.captured)
     for path in done.beside:
         click.echo(phypan.printable(path))

@@ -54,6 +54,25 @@ def letters(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def retry_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """How often a place that does not answer is tried again."""
+    wait = click.option(
+        "--retry-wait", metavar="SECONDS", type=click.FloatRange(0), default=1.0,
+        show_default=True, help="Before the first time; doubled for each one after it, "
+        "up to a minute.",
+    )  # fmt: skip
+    often = click.option(
+        "--retries", metavar="N", type=click.IntRange(0), default=8, show_default=True,
+        help="Try again so often in a row when a place does not answer.",
+    )  # fmt: skip
+    return often(wait(command))
+
+
+def say(line: str) -> None:
+    """A line about what goes on, for people."""
+    click.echo(f"phypan: {phypan.printable(line)}", err=True)
+
+
 class Levels(click.ParamType):  # type: ignore[type-arg]
     """One or several dump levels."""
 
@@ -79,6 +98,7 @@ class Levels(click.ParamType):  # type: ignore[type-arg]
 @click.option("--split", metavar="N", type=click.IntRange(1, 1000), default=1,
               help="Write TARGET.1 to TARGET.N, each with a share of the pages.")  # fmt: skip
 @seal_option
+@retry_options
 @click.option("--dry-run", is_flag=True, help="Only tell what would be written, by a sample.")
 @click.option("--show-stats", is_flag=True, help="Tell what was left out and written.")
 def convert(
@@ -94,6 +114,8 @@ def convert(
     seal_for: tuple[str, ...],
     flattened: bool,
     force: bool,
+    retries: int,
+    retry_wait: float,
     dry_run: bool,
     show_stats: bool,
     **options: Any,
@@ -101,7 +123,8 @@ def convert(
     """Write SOURCE to TARGET in another format: for crash, drgn, gdb, libkdumpfile.
 
     With -c, -l, -p, -z or -d it is a compressed dump, else an ELF vmcore. TARGET may be -, for
-    standard output, or an address as for `capture`: then it is flattened.
+    standard output, or an address as for `capture`: then it is flattened, and what breaks off is
+    begun anew.
     """
     chosen = _chosen(**options)
     if target is None and not dry_run:
@@ -116,7 +139,8 @@ def convert(
         with progress_bar() as progress:
             done = phypan.convert(
                 dump, target, dump_level=dump_level, flattened=flattened, split=split,
-                force=force, seal_for=seal_for, progress=progress, **chosen,
+                force=force, seal_for=seal_for, retries=retries, retry_wait=retry_wait,
+                report=say, progress=progress, **chosen,
             )  # fmt: skip
         if show_stats:
             phypan.render(phypan.statistics(dump, done), dump, file=sys.stderr)

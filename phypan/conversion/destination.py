@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from phypan.places import opening
 from phypan.places.address import local_path
+from phypan.places.patience import Patience
 from phypan.places.protocols import Stream
 from phypan.sinks import Bytes, FileOutput, FlattenedOutput, Output
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -21,11 +24,28 @@ class Destination:
     force      whether what is there is overwritten
     flattened  whether each is in makedumpfile's flattened format
     seal_for   age public keys, or files of them, if what is written is sealed
+    patience   how often a place elsewhere that does not answer, or breaks off, is tried again
     """
 
     force: bool = False
     flattened: bool = False
     seal_for: tuple[str, ...] = ()
+    patience: Patience = field(default_factory=Patience)
+
+    def write(self, path: str | os.PathLike[str], write: Callable[[Output], Result]) -> Result:
+        """What `write` returns of the Output at `path`.
+
+        A place elsewhere that breaks off gets all of it anew: `write` may be called again.
+        """
+        target = os.fspath(path)
+        if not opening.is_here(target):
+            self.patience.call(lambda: opening.check(target, force=self.force))
+
+        def attempt() -> Result:
+            with self.open(target) as output:
+                return write(output)
+
+        return self.patience.call(attempt)
 
     @contextmanager
     def open(self, path: str | os.PathLike[str]) -> Iterator[Output]:
@@ -59,7 +79,6 @@ class Destination:
 
     @contextmanager
     def _elsewhere(self, target: str) -> Iterator[Stream]:
-        opening.check(target, force=self.force)
         stream = opening.open_stream(target, {}, _LARGEST)
         try:
             yield stream

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ from phypan.dump import Dump
 from phypan.errors import OutputError, Unsupported, plugin_errors
 from phypan.hooks import Writer, Written
 from phypan.places.address import PIPE, shown
-from phypan.sinks import Progress
+from phypan.places.patience import Patience
+from phypan.sinks import Output, Progress
+
+_PATIENCE = Patience()
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ def run(
     flattened: bool,
     split: int,
     seal_for: Sequence[str],
+    patience: Patience = _PATIENCE,
     progress: Progress,
     options: Mapping[str, Any],
 ) -> Converted:
@@ -68,7 +73,7 @@ def run(
     if split > 1 and (not writer.splits or os.fspath(target) == PIPE):
         raise Unsupported(f"{writer.name} to {os.fspath(target)} cannot be split")
     started = time.monotonic()
-    destination = Destination(force, flattened, tuple(seal_for))
+    destination = Destination(force, flattened, tuple(seal_for), patience)
     for index, level in enumerate(levels):
         chosen = dict(options)
         if index + 1 < len(levels):
@@ -120,13 +125,20 @@ def _written(
     results = []
     for number, place in enumerate(targets):
         part = {"part": number, "parts": split} if split > 1 else {}
-        with destination.open(place) as output, plugin_errors(writer.name):
-            written = writer.write(chosen, output, progress, **options, **part)
+        write = partial(_write, writer, chosen, progress, {**options, **part})
+        written = destination.write(place, write)
         results.append(written or Written(0))
         if not results[-1].complete and results[-1].reason:
             targets = targets[: number + 1]
             break
     return tuple(Path(shown(place)) for place in targets), tuple(results)
+
+
+def _write(
+    writer: Writer, dump: Dump, progress: Progress, options: Mapping[str, Any], output: Output
+) -> Written | None:
+    with plugin_errors(writer.name):
+        return writer.write(dump, output, progress, **options)
 
 
 def _no_space(error: OutputError) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import http.client
 import netrc
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -76,7 +77,7 @@ class HttpPut:
                 with suppress(OSError, http.client.HTTPException):
                     self._connection.sock.settimeout(2)
                     _check(self._connection.getresponse(), self.name)
-            raise Unreachable(_said(error), where=self.name) from error
+            raise _error(error, self.name) from error
 
 
 def check(address: Address, *, force: bool) -> None:
@@ -86,7 +87,7 @@ def check(address: Address, *, force: bool) -> None:
         connection.request("HEAD", address.path, headers=_headers(address))
         status = connection.getresponse().status
     except (OSError, http.client.HTTPException) as error:
-        raise Unreachable(_said(error), where=address.name) from error
+        raise _error(error, address.name) from error
     finally:
         connection.close()
     if 200 <= status < 300 and not force:
@@ -134,6 +135,15 @@ def _check(answer: http.client.HTTPResponse, name: str) -> None:
     place = answer.getheader("Location")
     hint = f"the server names another place: {place}" if place else None
     raise OutputError(what, where=name, hint=hint)
+
+
+def _error(error: Exception, name: str) -> OutputError:
+    """What is told: a certificate that is worth nothing now will be worth nothing in a minute."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        what = f"its certificate is not trusted: {error.verify_message}"
+        hint = "the environment's SSL_CERT_FILE names a file of the authorities to trust"
+        return OutputError(what, where=name, hint=hint)
+    return Unreachable(_said(error), where=name)
 
 
 def _said(error: Exception) -> str:

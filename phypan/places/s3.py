@@ -7,6 +7,7 @@ protocol; keys, region and AWS_ENDPOINT_URL are found where every AWS tool looks
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import os
@@ -23,6 +24,8 @@ from phypan.places.protocols import Bytes
 from phypan.places.shelves import FsspecShelf
 
 _LEAST, _MOST_PARTS = 16 << 20, 9900  # bytes of a part; the store takes 10,000 of them
+_SILENT = 120  # seconds in which the store has to answer; and for what it is sent at the slowest
+_SLOWEST = 64 << 10  # bytes in a second
 _AT_ONCE = 3  # parts of that size on their way: what a distant store needs to be fast
 _MIB = 1 << 20
 _TOKEN = "phypan-capture"  # metadata of the object: which upload it is
@@ -113,7 +116,7 @@ class _Store:
         more: dict[str, Any] = {}
         if address.user:
             more = {"key": address.user, "secret": address.password}
-        limits = {"connect_timeout": 20, "read_timeout": 120, "retries": {"max_attempts": 1}}
+        limits = {"connect_timeout": 20, "read_timeout": _SILENT, "retries": {"max_attempts": 1}}
         checks = {"request_checksum_calculation": "when_required"}  # other stores know no others
         self.files = s3fs.S3FileSystem(
             skip_instance_cache=True, config_kwargs={**limits, **checks}, **more
@@ -123,8 +126,22 @@ class _Store:
             self.files.connect()  # now: several threads will use it
 
     def _call(self, method: str, **parameters: Any) -> Any:
+        """Ask the store. While a body is sent, nothing below would ever stop to wait for it."""
+        from fsspec.asyn import sync
+
+        limit = _SILENT + len(parameters.get("Body", b"")) / _SLOWEST
+        files = self.files
+
+        async def asked() -> Any:
+            request = files._call_s3(method, **self._object, **parameters)
+            return await asyncio.wait_for(request, limit)
+
         with _errors(self.name):
-            return self.files.call_s3(method, **self._object, **parameters)
+            try:
+                return sync(files.loop, asked)
+            except TimeoutError as error:
+                what = f"nothing was heard of the store for {limit:.3g} s"
+                raise Unreachable(what, where=self.name) from error
 
     def begin(self) -> dict[str, Any]:
         """Begin an upload; what it takes to go on with it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import phypan
-from tests.places.servers import BUCKET, put_server, s3_server, ssh_server
+from tests.places.servers import BUCKET, Authority, proxy, put_server, s3_server, ssh_server
 from tests.platform_model.test_simulation import assert_memory_is_what_it_was
 
 
@@ -27,9 +27,52 @@ def test_to_a_server_that_takes_put(made, tmp_path) -> None:
         same(made, server.kept["/dumps/vmcore"], tmp_path)
         with pytest.raises(phypan.OutputError, match="exists already"):
             phypan.convert(made[0], server.address())
-        server.answers = [507]
+        server.answers = [507, 507]
         with pytest.raises(phypan.OutputError, match="507 Insufficient Storage"):
-            phypan.convert(made[0], server.address("/full"))
+            phypan.convert(made[0], server.address("/full"), retries=1, retry_wait=0)
+        assert server.answers == []
+
+
+def test_what_breaks_off_is_begun_anew(made, tmp_path, phypan_command) -> None:
+    told: list[str] = []
+    with put_server() as server, proxy(server.port, [1 << 30, 0, 100_000]) as between:
+        server.answers = [503]
+        target = server.address(port=between.port)
+        phypan.convert(made[0], target, format="kdump", retry_wait=0.01, report=told.append)
+        same(made, server.kept["/dumps/vmcore"], tmp_path)
+    assert len(told) == 3
+    assert told[-1].endswith("trying again in 0.04 s (3 of 8)")
+    with put_server() as server:
+        server.answers = [503, 503]
+        done = phypan_command("convert", made[0], server.address(), "--retries", 1,
+                              "--retry-wait", 0.01)  # fmt: skip
+        assert done.code == 1
+        assert "503" in done.err
+        assert "(1 of 1)" in done.err
+        done = phypan_command("convert", made[0], server.address(), "--retries", 0)
+        assert done.code == 0, done.err
+
+
+def test_on_a_dead_link_it_ends(made, monkeypatch) -> None:
+    from phypan.places import put
+
+    monkeypatch.setattr(put, "_PATIENCE", 0.5)
+    with put_server() as server, proxy(server.port, [1 << 30, 50_000, 0], dead=True) as between:
+        target = server.address(port=between.port)
+        with pytest.raises(phypan.OutputError, match="timed out"):
+            phypan.convert(made[0], target, retries=1, retry_wait=0)
+        assert between.connections == 3
+        assert server.kept == {}
+
+
+def test_a_certificate_that_is_not_trusted_is_refused(made, tmp_path, monkeypatch) -> None:
+    authority = Authority(tmp_path)
+    with put_server(authority.server()) as server:
+        with pytest.raises(phypan.OutputError, match="certificate is not trusted"):
+            phypan.convert(made[0], server.address(), retry_wait=60)
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority.path))
+        phypan.convert(made[0], server.address())
+        same(made, server.kept["/dumps/vmcore"], tmp_path)
 
 
 def test_to_an_ssh_server(made, tmp_path, phypan_command, monkeypatch) -> None:

@@ -7,15 +7,24 @@ import pwd
 import select
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from tests.needs import missing
 
@@ -181,14 +190,16 @@ class PutServer:
     headers: list[dict[str, str]] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)  # the next ones; then 201
     early: bool = False  # answer, and hang up, after the first chunk
+    scheme: str = "http"
 
     def address(self, path: str = "/dumps/vmcore", port: int | None = None) -> str:
-        return f"http://127.0.0.1:{port or self.port}{path}"
+        return f"{self.scheme}://127.0.0.1:{port or self.port}{path}"
 
 
 @contextmanager
-def put_server() -> Iterator[PutServer]:
-    state = PutServer()
+def put_server(secure: ssl.SSLContext | None = None) -> Iterator[PutServer]:
+    """secure: of a server that speaks HTTPS."""
+    state = PutServer(scheme="https" if secure else "http")
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -221,6 +232,8 @@ def put_server() -> Iterator[PutServer]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if secure:
+        server.socket = secure.wrap_socket(server.socket, server_side=True)
     server.daemon_threads = True
     server.handle_error = lambda *args: None  # connections that were cut
     state.port = server.server_address[1]
@@ -231,6 +244,47 @@ def put_server() -> Iterator[PutServer]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+@dataclass
+class Authority:
+    """A certificate authority, which signs certificates of servers."""
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "an authority")])
+        own = self._certificate(self._name, self._key.public_key(), timedelta(days=1))
+        own = own.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        self.path = self.folder / "authority.pem"
+        self.path.write_bytes(_pem(own.sign(self._key, hashes.SHA256())))
+
+    def _certificate(
+        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, valid: timedelta
+    ) -> x509.CertificateBuilder:
+        now = datetime.now(UTC)
+        return x509.CertificateBuilder(
+            self._name, subject, key, x509.random_serial_number(),
+            now - timedelta(days=2), now + valid,
+        )  # fmt: skip
+
+    def server(self, host: str = "127.0.0.1", valid: timedelta = timedelta(days=1)) -> Any:
+        """The context of a server whose certificate is for an address, for so long from now on."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        names = x509.SubjectAlternativeName([x509.IPAddress(ip_address(host))])
+        made = self._certificate(x509.Name([]), key.public_key(), valid)
+        signed = made.add_extension(names, critical=True).sign(self._key, hashes.SHA256())
+        path = self.folder / "server.pem"
+        secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        path.write_bytes(secret + _pem(signed))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(path)
+        return context
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(Encoding.PEM)
 
 
 # -- what disturbs ---------------------------------------------------------------------------------
@@ -246,8 +300,11 @@ class Proxy:
 
 
 @contextmanager
-def proxy(to: int, cuts: list[int], delay: float = 0) -> Iterator[Proxy]:
-    """delay: seconds before each 64 KiB that go to the server."""
+def proxy(to: int, cuts: list[int], delay: float = 0, *, dead: bool = False) -> Iterator[Proxy]:
+    """delay: seconds before each 64 KiB that go to the server.
+
+    dead: what is cut stays open, but nothing is read of it any more, and nothing answered.
+    """
     listening = socket.create_server(("127.0.0.1", 0))
     state = Proxy(listening.getsockname()[1], list(cuts))
     ended = threading.Event()
@@ -259,7 +316,11 @@ def proxy(to: int, cuts: list[int], delay: float = 0) -> Iterator[Proxy]:
             client, _ = listening.accept()
             state.connections += 1
             left = state.cuts.pop(0) if state.cuts else None
-            threading.Thread(target=_pass_on, args=(client, to, left, delay), daemon=True).start()
+            after = ended.wait if dead else None
+            passing = threading.Thread(
+                target=_pass_on, args=(client, to, left, delay, after), daemon=True
+            )
+            passing.start()
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
@@ -271,10 +332,19 @@ def proxy(to: int, cuts: list[int], delay: float = 0) -> Iterator[Proxy]:
         listening.close()
 
 
-def _pass_on(client: socket.socket, to: int, left: int | None, delay: float) -> None:
+def _pass_on(
+    client: socket.socket,
+    to: int,
+    left: int | None,
+    delay: float,
+    dead: Callable[[], object] | None,
+) -> None:
     with client, socket.create_connection(("127.0.0.1", to)) as server, suppress(OSError):
         others = {client: server, server: client}
         while True:
+            if dead is not None and left is not None and left <= 0:
+                dead()
+                return
             for ready in select.select([client, server], [], [])[0]:
                 data = ready.recv(1 << 16)
                 if ready is client and left is not None:
@@ -282,8 +352,11 @@ def _pass_on(client: socket.socket, to: int, left: int | None, delay: float) -> 
                 if data:
                     others[ready].sendall(data)
                     time.sleep(delay if ready is client else 0)
-                if not data or (left is not None and left <= 0):
-                    if left is not None and left <= 0:  # a reset, not an orderly end
+                over = left is not None and left <= 0
+                if over and dead is not None:
+                    break
+                if not data or over:
+                    if over:  # a reset, not an orderly end
                         for side in (client, server):
                             linger = b"\1\0\0\0\0\0\0\0"
                             side.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
