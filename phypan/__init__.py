@@ -109,6 +109,7 @@ if TYPE_CHECKING:
     from phypan.sealing.keys import write_pair as write_pair
     from phypan.sealing.store import SealedStore as SealedStore
     from phypan.selection import select as select
+    from phypan.sinks import Checkpoints as Checkpoints
     from phypan.sinks import Output as Output
     from phypan.sinks import Progress as Progress
     from phypan.spaces.batch import Batch as Batch
@@ -163,7 +164,7 @@ _HOME = {
     "sealing.keys": "write_pair",
     "sealing.store": "SealedStore",
     "selection": "select",
-    "sinks": "Output Progress",
+    "sinks": "Checkpoints Output Progress",
     "spaces.batch": "Batch",
     "spaces.hashtable": "HashTable",
     "spaces.mapping": "Spaces",

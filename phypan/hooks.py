@@ -110,6 +110,18 @@ class Writer:
            and `parts` as well, 0 and 1 for a single file
     merges of the pages that a filter leaves out, runs that are shorter than this are kept, for a
            format in which each run costs something
+    plan   called with the Dump, and by keyword with options of `write`: all that the file takes of
+           the dump but for the content of its pages, as bytes
+    fill   called with such a plan, a Memory, an Output that takes checkpoints, a Progress, the
+           state of the checkpoint to go on behind ({}: from the beginning), and `again`. It puts
+           the bytes that `write` puts, in the same order whatever it goes on behind, and reads
+           memory in ascending order. `again`: the file may hold what was put behind that
+           checkpoint and is different by now, so that all is put that is to be there, even
+           where a file that was never stopped has it from before
+
+    `plan` and `fill` are for formats in which a capture can be stopped and gone on with: memory is
+    then given back as it is saved. One without them is captured too; it is begun anew when it was
+    stopped, and memory is given back when all of it is saved.
     """
 
     name: str
@@ -117,6 +129,8 @@ class Writer:
     write: Callable[..., Written | None]
     splits: bool = False
     merges: int = 1
+    plan: Callable[..., bytes] | None = None
+    fill: Callable[..., Written] | None = None
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,16 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from phypan import descriptors
 from phypan.allocation import Ahead, Writeback
 from phypan.errors import OutputError, os_errors
 from phypan.formats import flattened
+from phypan.formats.lost import Lost
 from phypan.stores import Store
 
 Bytes = bytes | bytearray | memoryview
@@ -46,7 +47,19 @@ class Output(Protocol):
         ...
 
 
-class _Sparse:
+class Checkpoints(Output, Protocol):
+    """An Output that remembers how far a writer came, for another process to go on from there."""
+
+    def checkpoint(self, below: int, state: Mapping[str, Any], lost: Sequence[Lost] = ()) -> None:
+        """Say that all was written that the file has of memory below physical address `below`.
+
+        state  what Writer.fill needs to go on behind it, in words of JSON, and few of them
+        lost   what of that could not be read, and was not named before: physical addresses
+        """
+        ...
+
+
+class Sparse:
     """Copies what is not zeros, by `write_at`."""
 
     def __init__(self) -> None:
@@ -80,7 +93,7 @@ class _Sparse:
             self.write_at(at + first, memoryview(buffer)[first:count])
 
 
-class FileOutput(_Sparse):
+class FileOutput(Sparse):
     """A file. NAME.incomplete, readable by its owner only, until it is durable.
 
     Leaving the context without an error makes it durable and gives it its name; with an error
@@ -189,7 +202,7 @@ class FileOutput(_Sparse):
             descriptors.sync_folder(self.path.parent)
 
 
-class FlattenedOutput(_Sparse):
+class FlattenedOutput(Sparse):
     """makedumpfile's flattened format around what is written: a stream, from front to back.
 
     append  takes the bytes of the stream, in order

@@ -78,7 +78,7 @@ def run(
         chosen = dict(options)
         if index + 1 < len(levels):
             chosen.pop("keep_incomplete", None)
-        chosen_dump, counts = _filtered(dump, level, writer.merges)
+        chosen_dump, counts = filtered(dump, level, writer.merges)
         try:
             paths, written = _written(
                 chosen_dump, writer, target, destination, split, progress, chosen
@@ -92,21 +92,26 @@ def run(
     raise Unsupported("no dump level")
 
 
-def _filtered(dump: Dump, level: int, shortest: int) -> tuple[Dump, Mapping[str, int]]:
+def filtered(dump: Dump, level: int, shortest: int) -> tuple[Dump, Mapping[str, int]]:
     """(`dump` as the level leaves it, how many pages are left out, by the name of their type)."""
     if level == 0:
         return replace(dump, stores=()), {}
-    from phypan.filtering.levels import filtered  # slow to import
+    from phypan.filtering import levels  # slow to import
 
-    found = filtered(dump, level, shortest=shortest)
+    found = levels.filtered(dump, level, shortest=shortest)
     return found.dump, found.counts
 
 
 def check_options(writer: Writer, options: Mapping[str, Any]) -> None:
     """Unsupported if `options` has one that the writer does not."""
-    unknown = sorted(set(options) - set(inspect.signature(writer.write).parameters))
+    unknown = sorted(set(options) - options_of(writer))
     if unknown:
         raise Unsupported(f"the format {writer.name} has no option {', '.join(unknown)}")
+
+
+def options_of(writer: Writer) -> set[str]:
+    """Names of the options that a writer takes."""
+    return set(inspect.signature(writer.write).parameters)
 
 
 def _written(

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from phypan import api
-from phypan.errors import OutputError, Unsupported, os_errors
+from phypan.errors import OutputError, os_errors
 from phypan.live import system as live
 from phypan.live.system import LiveSystem, NoDump
 from phypan.places import opening
-from phypan.places.address import local_path, scheme_of, shown
+from phypan.places.address import local_path, scheme_of
 from phypan.places.patience import Patience, silent
 from phypan.rescue import copier, under_way
+from phypan.rescue import plans as plans_beside
 from phypan.rescue.first_record import first_record, memory_of, releases_usually
 from phypan.rescue.journal import Journal
 from phypan.rescue.session import Captured, Session
@@ -62,8 +63,10 @@ def capture(
     report      called with a line for a person before each of them
     before_release  called when the dump is safe and its memory still there: with it nothing is
                 given back before
-    options     dump_level, and what the writer takes: compress for a compressed dump, which goes
-                to a file on this machine, and gives memory back when it is complete
+    options     format, the name of a writer; dump_level, one or several; and what the writer takes:
+                compress means a compressed dump. Of several levels the next is tried when there is
+                no room at one, and memory is given back at the end only, as it is of a format that
+                cannot be gone on with
 
     Raises PhypanError; the journal and the unfinished file stay, and `resume` goes on with them.
     """
@@ -110,6 +113,7 @@ def _unfinished(path: Path, *, resume: bool, force: bool) -> Journal | None:
                 hint="go on with it: --resume"
                 + ("" if given else "; nothing was given back, so --force may begin anew"),
             )
+        plans_beside.forget(path)
         journal.remove()
     return None
 
@@ -125,14 +129,11 @@ def _begin(
     """A journal with its first record: all that it takes to make the file, but for memory."""
     if system.mechanism is None:
         raise NoDump(system.root)
-    if "compress" in options and (not opening.is_here(address) or wishes["seal_for"]):
-        what, hint = "a compressed dump goes to a file here, unsealed", "leave out the letter"
-        raise Unsupported(what, where=shown(address), hint=hint)
     under_way.check(system)
     with api.open(system.root, source="live") as dump:
         memory = memory_of(dump)
         memory.lock()
-        record = first_record(address, system, dump, memory, options)
+        record, plans = first_record(address, system, dump, memory, options)
     release = wishes["release"]
     usual = releases_usually(system, address)
     record["release"] = usual if release is None else release
@@ -140,9 +141,13 @@ def _begin(
     record["seal_for"] = [key.hex() for key in wishes["seal_for"]]
     journal = Journal(path, new=True)
     try:
+        if record["convert"] is not None:
+            sums = plans_beside.write(path, plans)
+            record["convert"] = {**record["convert"], "sums": sums}
         journal.append(patience.call(lambda: make_ready(record)))
     except BaseException:
         with journal:
+            plans_beside.forget(path)
             journal.remove()
         raise
     under_way.note(system, path)

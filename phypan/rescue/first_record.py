@@ -36,19 +36,23 @@ def memory_of(dump: Dump) -> LiveStore:
 
 def first_record(
     address: str, system: LiveSystem, dump: Dump, memory: LiveStore, options: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What the journal begins with.
+) -> tuple[dict[str, Any], list[bytes]]:
+    """(what the journal begins with, plans that are to be kept beside it).
 
     address  path of the file
     dump     the dump that waits, whose memory lies in `memory`
-    options  dump_level, one or several; the ELF writer's own, or with `compress` that of the
-             compressed dump
+    options  format, dump_level, one or several, and the writer's own
     """
     own = dict(options)
     levels = own.pop("dump_level", 0)
     levels = (levels,) if isinstance(levels, int) else tuple(levels)
-    convert = compressed.wanted(levels, own)
-    image = Outline(b"", (), 0) if convert else _image(dump, memory, levels, own)
+    name = own.pop("format", None) or ("kdump" if "compress" in own else "elf")
+    convert: Mapping[str, Any] | None = None
+    plans: list[bytes] = []
+    if name == "elf":
+        image = _image(dump, memory, levels, own)
+    else:
+        convert, image, plans = compressed.planned(dump, memory, name, levels, own)
     held: Reservation | None = None
     flags: PageFlags | None = None
     problems = list(dump.problems)  # those of the filter, too
@@ -58,7 +62,7 @@ def first_record(
     if held is not None:
         middle = held.area_start + held.area_size // 2
         flags = page_flags.calibrated(system.root, memory.size, middle)
-    return {
+    record = {
         "capture": VERSION,
         "target": address,
         "boot": system.boot_id,
@@ -70,6 +74,7 @@ def first_record(
         "page_flags": None if flags is None else (flags.page_size, flags.byte),
         "problems": [astuple(problem) for problem in problems],
     }
+    return record, plans
 
 
 def releases_usually(system: LiveSystem, address: str) -> bool:

@@ -17,6 +17,8 @@ class Past:
     begin       its first record
     safe        file offset below which the file is certain to be there
     lost        what could not be read: all of it once the file is complete
+    state       of the writer at `safe`, which then is a physical address (see compressed)
+    tried       how many dump levels there was no room for
     place       what its place told (see phypan.places.protocols.Certain)
     complete    bytes of the file, once all of them had been put
     named       whether the file has its name
@@ -27,6 +29,8 @@ class Past:
     begin: Record
     safe: int = 0
     lost: list[Lost] = field(default_factory=list)
+    state: Mapping[str, Any] = field(default_factory=dict)
+    tried: int = 0
     place: dict[str, Any] = field(default_factory=dict)
     complete: int | None = None
     named: bool = False
@@ -46,6 +50,9 @@ class Past:
             past.lost = lost if "complete" in record else [*past.lost, *lost]
             past._add_place(record.get("place", {}))
             past.safe = record.get("safe", past.safe)
+            past.state = record.get("state", past.state)
+            if "tried" in record:
+                past.tried, past.lost, past.place = record["tried"], [], {}
             past.complete = record.get("complete", past.complete)
             past.named = past.named or "named" in record
         return past

@@ -66,15 +66,17 @@ def plan_capture(
         with os_errors(InputError, Path(address).parent):
             free = shutil.disk_usage(Path(address).parent).free
     with api.open(system.root, source="live") as dump:
-        told = first_record(address, system, dump, memory_of(dump), options)
+        told, plans = first_record(address, system, dump, memory_of(dump), options)
         memory = dump.memory.size
     outline = Outline.from_json(told["outline"])
     held = told["reservation"] and Reservation(*told["reservation"])
+    if told["convert"] and (len(plans) != 1 or len(told["convert"]["tries"]) != 1):
+        window = outline.size  # all at the end
     wanted = releases_usually(system, address) if release is None else release
     return CapturePlan(
         system.mechanism,
         shown(address),
-        memory if told["convert"] else outline.size,
+        told["convert"]["tries"][0]["most"] if told["convert"] else outline.size,
         free,
         memory if told["convert"] else sum(piece.size for piece in outline.pieces),
         tuple(_releases(outline, held, window)) if wanted and held else (),

@@ -16,7 +16,8 @@ from phypan.places.address import shown
 from phypan.places.patience import Patience
 from phypan.places.protocols import Target
 from phypan.ranges import Ranges
-from phypan.rescue import compressed, opal_core, under_way
+from phypan.rescue import opal_core, plans, under_way
+from phypan.rescue.compressed import Making
 from phypan.rescue.copier import Copier
 from phypan.rescue.first_record import VERSION, fingerprints
 from phypan.rescue.giving import Giver
@@ -128,7 +129,7 @@ class Session:
         """Go on until all is done."""
         self._giver.holds = self._before_release is not None
         try:
-            self._patience.call(self._make_file, lambda: self._past.safe)
+            self._patience.call(self._make_file, self._progress_made)
             if self._before_release is not None and self._memory is not None:
                 self._before_release()
             self._giver.holds = False
@@ -141,8 +142,12 @@ class Session:
             if self._memory is not None:
                 self._memory.close()
 
+    def _progress_made(self) -> tuple[int, int]:
+        return self._past.safe, self._past.place.get("sent", 0)
+
     def _finished(self) -> Captured:
         forget_secret(self._journal.path)
+        plans.forget(self._journal.path)
         self._journal.remove()
         under_way.forget(self._system)
         first = self._giver.first
@@ -164,7 +169,10 @@ class Session:
                 what, hint = "the dump is gone, and nothing of it was saved", "remove the journal"
                 raise InputError(what, where=str(self._journal.path), hint=hint)
             if past.begin.get("convert"):
-                self._compress()
+                Making(
+                    self._journal, self._system, self._outline, self._memory, self._giver,
+                    self._verify, self._window, self._progress,
+                ).run()  # fmt: skip
             else:
                 target = open_target(past, self._outline, self._journal.path, self._verify)
                 try:
@@ -174,12 +182,6 @@ class Session:
         if not past.named:
             self._journal.append({"named": True})
         self._past = Past.of(self._journal.records)
-
-    def _compress(self) -> None:
-        found = compressed.write(self._journal, self._system, self._verify, self._progress)
-        size, lost, problems = found
-        self._problems += problems
-        self._journal.append({"complete": size, "lost": lost, "named": True})
 
     def _fill(self, target: Target, past: Past) -> None:
         lost = past.kept() if target.rewritable else past.lost

@@ -19,6 +19,7 @@ from phypan.rescue.journal import Record
 from phypan.rescue.local import SUFFIX, LocalFile
 from phypan.rescue.outline import Outline
 from phypan.rescue.past import Past
+from phypan.rescue.sending import Sending, ToStream, ToTarget
 from phypan.sealing.chunks import Seal
 
 _MORE = 64 << 20  # bytes that a stream may be longer than the file in it
@@ -38,22 +39,41 @@ def make_ready(record: Record) -> Record:
 
 def open_target(past: Past, outline: Outline, journal: Path, verify: bool) -> Target:
     """The target that the journal names, behind what is certain to be there."""
-    told = past.begin
-    seal = _seal(past, journal) if told["seal_for"] else None
-    offsets = opening.is_here(told["target"]) or opening.is_sftp(told["target"])
-    if seal is None and offsets:
+    if _has_offsets(past.begin):
         heads = (outline.head, outline.incomplete_head)
-        return _at_offsets(told, past.safe or None, heads, outline.size, verify)
-    sent = past.place.get("sent", 0)
+        return _at_offsets(past.begin, past.safe or None, heads, outline.size, verify)
+    return Flat(_open_stream(past, outline.size + _MORE, journal, verify), past.place)
+
+
+def open_sending(past: Past, most: int, journal: Path, verify: bool) -> Sending:
+    """The same for what a writer writes, of `most` bytes at the most."""
+    place = past.place
+    if _has_offsets(past.begin):
+        begins = (bytes.fromhex(place.get("begin", "")),)
+        target = _at_offsets(past.begin, place.get("end"), begins, 0, verify)
+        return ToTarget(target, place)
+    stream = _open_stream(past, most, journal, verify)
+    return ToStream(stream, place, kept=opening.resumable(past.begin["target"]))
+
+
+def _has_offsets(told: Record) -> bool:
+    target = told["target"]
+    return not told["seal_for"] and (opening.is_here(target) or opening.is_sftp(target))
+
+
+def _open_stream(past: Past, most: int, journal: Path, verify: bool) -> Stream:
+    """The stream to the target, sealed or not, that stands behind what is certain."""
+    told, sent = past.begin, past.place.get("sent", 0)
+    if not told["seal_for"]:
+        return opening.open_stream(told["target"], past.place, most)
+    seal = _seal(past, journal)
     stream: Stream
-    if seal is not None and offsets:
+    if opening.is_here(told["target"]) or opening.is_sftp(told["target"]):
         kept = sealed_size(seal, sent)
         stream = Appended(_at_offsets(told, kept or None, (seal.head,), 0, verify), kept)
     else:
-        stream = opening.open_stream(told["target"], past.place, outline.size + _MORE)
-    if seal is not None:
-        stream = Sealed(stream, seal, at=sent)
-    return Flat(stream, past.place)
+        stream = opening.open_stream(told["target"], past.place, most)
+    return Sealed(stream, seal, at=sent)
 
 
 def _at_offsets(

@@ -83,13 +83,6 @@ def test_a_disk_that_gives_back_other_bytes_frees_nothing(world) -> None:
     assert world.freed == 0
 
 
-def test_elsewhere_or_sealed_it_is_refused_before_anything_is_done(world) -> None:
-    for target in ("s3://bucket/key", "-"):
-        outcome = world.capture(target=target, compress="zlib")
-        assert "goes to a file here" in outcome.error
-    assert not (world.folder / "state").exists() or not list((world.folder / "state").iterdir())
-
-
 @pytest.mark.real
 @pytest.mark.parametrize("words", [("-z", "-d", "31"), ("-d", "17"), ("-E", "-d", "31")])
 def test_letters_mean_what_they_mean_to_convert(

@@ -6,33 +6,29 @@ or "ppc64le" and a tv_usec of 0. Pages of zeros share one stored page, whatever 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 from phypan import (
+    Checkpoints,
     Dump,
-    Hole,
     Memory,
     NoteRegisters,
     Output,
     OutputError,
-    PageState,
-    PhypanError,
     Problem,
     Progress,
     Writer,
     Written,
-    core_notes,
     hookimpl,
     pipeline,
 )
-from phypan.formats import elfcore, kdump, kdump_seal, ppc_notes
-from phypan.formats.elfcore import Note
-from phypan.formats.kdump import Kdump, Part
+from phypan.formats import kdump, lost
+from phypan.formats.lost import Lost
 from phypan.pages import bits, codecs, packing
+from phypan.plugins.writers.kdump_plan import Plan
 
 Compression = Literal["zlib", "lzo", "snappy", "zstd", "none", "keep"]
-PAGE_OFFSET = 0xC000000000000000  # effective address of physical address 0 in the linear map
 
 
 def write(
@@ -56,110 +52,148 @@ def write(
     keep_incomplete  when interrupted, or when space runs out, finish the file with the pages that
                      it has, and flag it as incomplete
     """
-    job = _Job(dump, output, registers, part, parts)
-    keep = compress == "keep"
-    codec = codecs.named("zlib" if keep else compress)
-    job.write_head()
+    job = _Job(Plan.of(dump, registers, compress, num_threads, part, parts), output)
     reason = ""
-    pages = pipeline.compressed(
-        dump.memory, job.mine, job.head.block_size, codec, keep=keep, threads=num_threads
-    )
     try:
-        for batch in pages:
-            job.write_batch(batch)
-            progress(job.done * dump.page_size, job.total * dump.page_size)
+        for _ in job.batches(dump.memory, progress):
+            job.forget_lost()
     except (KeyboardInterrupt, OutputError) as error:
         if not keep_incomplete:
             raise
         reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
-    finally:
-        pages.close()
+    if job.damaged:
+        dump.problems.append(
+            Problem(
+                f"{job.damaged} pages cannot be read, the first because {job.first_lost.why}",
+                f"physical address {job.first_lost.at:#x}",
+                "they are missing from what was written, which is flagged as incomplete",
+            )
+        )
     return job.finish(reason)
 
 
-class _Job:
-    """One file while it is written.
+def plan(
+    dump: Dump,
+    *,
+    registers: NoteRegisters = "os",
+    compress: Compression = "zlib",
+    num_threads: int = 0,
+) -> bytes:
+    """All that a file takes of `dump`, but for the content of pages: see Writer.plan."""
+    return Plan.of(dump, registers, compress, num_threads).to_bytes()
 
-    head       its headers
-    mine       a bit for each page that this file stores
-    done       pages written so far, of `total`
+
+def fill(
+    planned: bytes,
+    memory: Memory,
+    output: Checkpoints,
+    progress: Progress,
+    state: Mapping[str, Any],
+    again: bool,
+) -> Written:
+    """Write what `write` writes, or what of it is behind a checkpoint: see Writer.fill."""
+    job = _Job(Plan.from_bytes(planned), output, state)
+    for below in job.batches(memory, progress):
+        output.checkpoint(below, job.state(), job.forget_lost())
+    return job.finish("", again=again)
+
+
+class _Job:
+    """One file while it is written, from the beginning or from behind what `state` tells.
+
+    done        pages written so far, of `total`
+    damaged     of them, those that could not be read; the first of these, in this process
     """
 
-    def __init__(
-        self, dump: Dump, output: Output, registers: NoteRegisters, part: int, parts: int
-    ) -> None:
-        self._dump, self._output = dump, output
-        size = dump.page_size
-        self._memory, stored = _bitmaps(dump.memory, size)
-        self._stored, self.mine = stored, bytes(stored)
-        self._notes, self._seal_at = _notes(dump, registers)
-        frames = -(-dump.memory.end // size)
-        self.head = _head(dump, frames, self._notes)
-        self.total = bits.count(stored)
-        if parts > 1:
-            first, last = _share(stored, frames, part, parts)
-            self.head = replace(self.head, split=(first, last))
-            self.mine = _only(stored, first, last)
-            self.total = bits.count(self.mine)
-        self._descriptors_at = self.head.descriptors_at
-        self._position = self.head.descriptors_at + self.total * kdump.DESCRIPTOR_SIZE
-        self._zeros_at = 0  # until there is a page of zeros
-        self.done, self._zeros = 0, 0
-        self._damaged: dict[int, str] = {}
+    def __init__(self, plan: Plan, output: Output, state: Mapping[str, Any] | None = None) -> None:
+        self._plan, self._output = plan, output
+        self.total = bits.count(plan.mine)
+        state = state or {}
+        self._begun = bool(state)
+        self.done: int = state.get("done", 0)
+        first_data = plan.head.descriptors_at + self.total * kdump.DESCRIPTOR_SIZE
+        self._position: int = state.get("position", first_data)
+        self._zeros_at: int = state.get("zeros_at", 0)  # until there is a page of zeros
+        self._zeros: int = state.get("zeros", 0)
+        self.damaged: int = state.get("damaged", 0)
+        self.first_lost = Lost(0, 0, "")
+        self._lost: list[Lost] = []
 
-    def write_head(self) -> None:
-        """Everything before the descriptors, with its seal."""
-        head, output = self.head, self._output
-        first, second = kdump.write_head(head)
-        block = head.block_size
-        start = bytearray(head.bitmaps_at)
-        start[: len(first)] = first
-        start[block : block + len(second)] = second
-        start[head.notes.offset : head.notes.offset + len(self._notes)] = self._notes
-        bitmaps = [(head.bitmaps_at, self._memory)]
-        bitmaps.append((head.bitmaps_at + head.bitmap_size, self._stored))
-        pieces = _Pieces([(0, start), *bitmaps])
-        seal = kdump_seal.seal(head, self._seal_at, pieces.read).write()
-        start[self._seal_at : self._seal_at + len(seal)] = seal
-        output.write_at(0, start)
-        for offset, bitmap in bitmaps:
-            output.write_at(offset, bitmap)
+    def state(self) -> Mapping[str, Any]:
+        """What it takes to go on from here."""
+        return {
+            "done": self.done,
+            "position": self._position,
+            "zeros_at": self._zeros_at,
+            "zeros": self._zeros,
+            "damaged": self.damaged,
+        }
 
-    def write_batch(self, batch: pipeline.Batch) -> None:
+    def forget_lost(self) -> Sequence[Lost]:
+        """What could not be read since the last call, at physical addresses."""
+        found, self._lost = self._lost, []
+        return found
+
+    def batches(self, memory: Memory, progress: Progress) -> Iterator[int]:
+        """Write the pages that are not written; after each batch, below which address all are."""
+        plan, size = self._plan, self._plan.head.block_size
+        if not self._begun:
+            plan.put(self._output)
+        keep = plan.compress == "keep"
+        pages = pipeline.compressed(
+            memory, self._left(), size, codecs.named("zlib" if keep else plan.compress),
+            keep=keep, threads=plan.num_threads,
+        )  # fmt: skip
+        try:
+            for batch in pages:
+                self._write(batch)
+                progress(self.done * size, self.total * size)
+                yield (batch.pfns[-1] + 1) * size
+        finally:
+            pages.close()
+
+    def _left(self) -> bits.Bits:
+        mine = self._plan.mine
+        if not self.done:
+            return mine
+        left = bytearray(mine)
+        rank = bits.Rank(mine)
+        first = rank.select(self.done) if self.done < rank.total else len(left) * 8
+        bits.set_run(left, 0, first, False)
+        return left
+
+    def _write(self, batch: pipeline.Batch) -> None:
         """The descriptors and the data of some pages."""
-        packed, size = batch.packed, self.head.block_size
+        packed, size = batch.packed, self._plan.head.block_size
         if packed.zeros and not self._zeros_at:
             self._output.write_at(self._position, bytes(size))
             self._zeros_at, self._position = self._position, self._position + size
-        table = packing.descriptors(self.head.order, packed, size, self._position, self._zeros_at)
+        order = self._plan.head.order
+        table = packing.descriptors(order, packed, size, self._position, self._zeros_at)
         self._output.write_at(self._position, packed.data)
-        self._output.write_at(self._descriptors_at, _blanked(table, batch))
-        self._descriptors_at += len(table)
+        at = self._plan.head.descriptors_at + self.done * kdump.DESCRIPTOR_SIZE
+        self._output.write_at(at, _blanked(table, batch))
         self._position += len(packed.data)
-        self._damaged.update(batch.damaged)
         self._zeros += packed.zeros - len(batch.damaged)
         self.done += len(batch.pfns)
+        if batch.damaged:
+            found = [Lost(pfn * size, size, why) for pfn, why in sorted(batch.damaged.items())]
+            self.first_lost = self.first_lost if self.first_lost.size else found[0]
+            self.damaged += len(found)
+            self._lost = lost.merged([*self._lost, *found])
 
-    def finish(self, reason: str) -> Written:
+    def finish(self, reason: str, *, again: bool = False) -> Written:
         """End the file; what it lacks makes it incomplete."""
-        if self._damaged:
-            first, why = next(iter(self._damaged.items()))
-            self._dump.problems.append(
-                Problem(
-                    f"{len(self._damaged)} pages cannot be read, the first because {why}",
-                    f"physical address {first * self.head.block_size:#x}",
-                    "they are missing from what was written, which is flagged as incomplete",
-                )
-            )
-        missing = bool(reason or self._damaged)
-        if missing and not self.head.incomplete:
-            self.head = replace(self.head, status=self.head.status | kdump.INCOMPLETE)
-            self.write_head()
+        missing = bool(reason or self.damaged)
+        if missing and not self._plan.head.incomplete:
+            self._plan.incomplete().put(self._output)
+        elif again:  # it may say that it is incomplete
+            self._plan.put(self._output)
         self._output.truncate(self._position)
-        damaged = len(self._damaged)
+        pages = self.done - self.damaged
         return Written(
-            self.done - damaged, self._zeros, damaged, self._position, not missing, reason
-        )
+            pages, self._zeros, self.damaged, self._position, not missing, reason
+        )  # fmt: skip
 
 
 def _blanked(table: bytes, batch: pipeline.Batch) -> bytes:
@@ -167,105 +201,15 @@ def _blanked(table: bytes, batch: pipeline.Batch) -> bytes:
     if not batch.damaged:
         return table
     result = bytearray(table)
-    for pfn in batch.damaged:
-        at = batch.pfns.index(pfn) * kdump.DESCRIPTOR_SIZE
-        result[at : at + kdump.DESCRIPTOR_SIZE] = bytes(kdump.DESCRIPTOR_SIZE)
+    for index, pfn in enumerate(batch.pfns):
+        if pfn in batch.damaged:
+            at = index * kdump.DESCRIPTOR_SIZE
+            result[at : at + kdump.DESCRIPTOR_SIZE] = bytes(kdump.DESCRIPTOR_SIZE)
     return bytes(result)
-
-
-@dataclass
-class _Pieces:
-    """Bytes at offsets in ascending order, with zeros between them."""
-
-    pieces: list[tuple[int, bytearray]]
-
-    def read(self, offset: int, size: int) -> bytes:
-        """`size` bytes at `offset`."""
-        result = bytearray(size)
-        for start, data in self.pieces:
-            low, high = max(offset, start), min(offset + size, start + len(data))
-            if low < high:
-                result[low - offset : high - offset] = data[low - start : high - start]
-        return bytes(result)
-
-
-def _bitmaps(memory: Memory, page_size: int) -> tuple[bytearray, bytearray]:
-    """(page frames that are memory, pages that are stored: those of which any part is there)."""
-    frames = -(-memory.end // page_size)
-    known, stored = (bytearray(-(-frames // 8)) for _ in range(2))
-    for piece in memory.pieces(0, memory.end):
-        first, last = piece.start // page_size, -(-piece.end // page_size)
-        if not isinstance(piece, Hole):
-            bits.set_run(known, first, last - first)
-            bits.set_run(stored, first, last - first)
-        elif piece.state is not PageState.ABSENT:
-            bits.set_run(known, first, last - first)
-    return known, stored
-
-
-def _share(stored: bytearray, frames: int, part: int, parts: int) -> tuple[int, int]:
-    """(first, first behind) page frame number of a share of the pages, all equally large."""
-    rank = bits.Rank(stored)
-    bounds = [0, *(rank.select(rank.total * n // parts) for n in range(1, parts)), frames]
-    return bounds[part], bounds[part + 1]
-
-
-def _only(stored: bytearray, first: int, last: int) -> bytes:
-    chosen = bytearray(len(stored))
-    bits.set_run(chosen, first, last - first)
-    return bits.both(stored, chosen)
-
-
-def _notes(dump: Dump, registers: NoteRegisters) -> tuple[bytes, int]:
-    """(the notes with an empty seal at their end, where in the file its content begins)."""
-    seal = Note(ppc_notes.PHYPAN, kdump_seal.NT_SEAL, bytes(kdump_seal.SEAL_SIZE))
-    data = elfcore.write_notes([*core_notes(dump, registers), seal], dump.byte_order)
-    return data, dump.page_size + kdump.SUB_HEADER_SIZE + len(data) - kdump_seal.SEAL_SIZE
-
-
-def _head(dump: Dump, frames: int, notes: bytes) -> Kdump:
-    size, offset = dump.page_size, dump.page_size + kdump.SUB_HEADER_SIZE
-    text = dump.vmcoreinfo.without("CRASHTIME").text if dump.vmcoreinfo else b""
-    found = notes.find(text) if text else -1
-    return Kdump(
-        order=dump.byte_order,
-        block_size=size,
-        max_mapnr=frames,
-        sub_hdr_size=-(-(kdump.SUB_HEADER_SIZE + len(notes)) // size),
-        bitmap_blocks=2 * kdump.bitmap_blocks(frames, size),
-        utsname=_utsname(dump),
-        time=dump.crash_time or 0,
-        status=kdump.INCOMPLETE if dump.incomplete else 0,
-        nr_cpus=max(1, sum(cpu.online for cpu in dump.cpus)),
-        dump_level=dump.dump_level,
-        vmcoreinfo=Part(offset + found, len(text)) if found >= 0 else Part(),
-        notes=Part(offset, len(notes)),
-    )
-
-
-def _utsname(dump: Dump) -> tuple[bytes, ...]:
-    """struct new_utsname of the crashed kernel, by VMCOREINFO; what it does not tell is made up."""
-    machine = b"ppc64le" if dump.byte_order == "little" else b"ppc64"
-    info = dump.vmcoreinfo
-    release = (info.release or "").encode() if info else b""
-    made_up = (b"Linux", b"", release, b"", machine, b"(none)")
-    at, inside = (
-        (info.symbol("init_uts_ns"), info.offset("uts_namespace.name")) if info else (None, None)
-    )
-    if at is None or at < PAGE_OFFSET:
-        return made_up
-    try:
-        # before 5.9 VMCOREINFO does not tell where it is: struct kref, of 4 bytes, came first
-        data = dump.memory.read(at - PAGE_OFFSET + (4 if inside is None else inside), 6 * 65)
-    except PhypanError:
-        return made_up
-    fields = tuple(data[n * 65 : (n + 1) * 65].split(b"\0", 1)[0] for n in range(6))
-    # libkdumpfile goes by the machine
-    return (*fields[:4], machine, fields[5]) if fields[2] == release else made_up
 
 
 @hookimpl
 def phypan_writers() -> list[Writer]:
     """The compressed dump."""
     help_ = "makedumpfile's compressed dump, with checksums"
-    return [Writer("kdump", help_, write, splits=True)]
+    return [Writer("kdump", help_, write, splits=True, plan=plan, fill=fill)]

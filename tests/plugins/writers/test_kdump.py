@@ -131,7 +131,7 @@ def test_pages_are_kept_as_they_are_stored(tmp_path) -> None:
 
 
 def test_makedumpfiles_utsname_comes_from_memory() -> None:
-    from phypan.plugins.writers.kdump import _utsname
+    from phypan.plugins.writers.kdump_plan import _utsname
 
     dump = made([1, 1])
     assert _utsname(dump) == (b"Linux", b"", b"6.1.0-made", b"", b"ppc64le", b"(none)")
