@@ -3,6 +3,9 @@
 Whole processes, in turn. capture is the one that reads back from the disk what it wrote, keeps its
 journal and gives memory back behind itself, as a second boot runs it; the kernel's files are plain
 ones, so that both read from the page cache. dd has no zeros to write either: memory is full.
+
+Compressed captures are next to `phypan convert` of the same memory, which neither reads anything
+back nor notes how far it came; of words and noise, as random bytes do not compress.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ print(started + done.first)
 """
 
 
-def make(root: Path) -> Path:
+def make(root: Path, block: bytes) -> Path:
     """The files of a second boot, with all memory above the save area in use."""
     boot = phypan.simulate(kernel="2.6.32", memory=MEMORY, cpus=2, without_quirk=("offsets",)).boot
     for name, file in boot.files().items():
@@ -40,7 +43,6 @@ def make(root: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         if name != "proc/vmcore":
             path.write_bytes(file.read(0, 1 << 20))
-    block = random.Random(1).randbytes(1 << 20)
     shown = boot.files()["proc/vmcore"].read
     with (root / "proc/vmcore").open("wb") as out:
         for start in range(0, SIZE, 1 << 20):
@@ -51,7 +53,8 @@ def make(root: Path) -> Path:
 
 def main() -> None:
     with tempfile.TemporaryDirectory(dir=os.environ.get("PHYPAN_BENCH", None)) as scratch:
-        root, target = make(Path(scratch) / "root"), Path(scratch) / "vmcore"
+        root = make(Path(scratch) / "root", random.Random(1).randbytes(1 << 20))
+        target = Path(scratch) / "vmcore"
         size = saved_size(root, target)
         print(f"capture {size >> 20} MiB to a local disk, against dd bs=1M conv=fsync")
         alternate(partial(capture, root, target), partial(copy, root, target, size))
@@ -64,6 +67,23 @@ def main() -> None:
             [sys.executable, "-c", FIRST, root, target], capture_output=True, check=True, text=True
         )
         print(f"from the start of the process to the first release: {float(told.stdout):.2f} s")
+        target.unlink()
+        make(root, words_and_noise())
+        for letter in ("-z", "-c"):
+            print(f"capture {letter} of {SIZE >> 20} MiB, against convert {letter} of the same")
+            alternate(
+                partial(capture, root, target, letter), partial(convert, root, target, letter), 3
+            )
+            _, used = command(words(root, target, letter))
+            print(f"peak memory: {used / 1024:.0f} MiB")
+
+
+def words_and_noise() -> bytes:
+    """A MiB in which each page is half of words."""
+    numbers = random.Random(1)
+    known = [b"schedule", b"vmalloc ", b"kthread ", b"return  "]
+    pages = (b"".join(numbers.choices(known, k=256)) + numbers.randbytes(2048) for _ in range(256))
+    return b"".join(pages)
 
 
 def words(root: Path, target: Path, *more: str) -> list[str | os.PathLike[str]]:
@@ -84,6 +104,13 @@ def saved_size(root: Path, target: Path) -> int:
 def capture(root: Path, target: Path, *more: str) -> float:
     target.unlink(missing_ok=True)
     return command(words(root, target, *more))[0]
+
+
+def convert(root: Path, target: Path, letter: str) -> float:
+    target.unlink(missing_ok=True)
+    words(root, target)  # the region as it was
+    live = ["--source", "live", root, target, letter]
+    return command([sys.executable, "-m", "phypan", "convert", *live])[0]
 
 
 def copy(root: Path, target: Path, size: int) -> float:

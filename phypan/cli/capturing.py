@@ -19,7 +19,13 @@ root_option = click.option(
 )
 
 
-@click.command(cls=LateOptions, late=lambda: options_of(phypan.writers()["elf"].write))
+def _writer_options() -> list[click.Parameter]:
+    """The options of all writers, but for those that make no whole file."""
+    found = options_of(*(writer.write for writer in phypan.writers().values()))
+    return [option for option in found if option.name not in ("part", "parts", "keep_incomplete")]
+
+
+@click.command(cls=LateOptions, late=_writer_options)
 @click.argument("target")
 @root_option
 @click.option("--release/--no-release", default=None,
@@ -32,6 +38,7 @@ root_option = click.option(
               help="What was done for certain.  [default: TARGET.journal, or in "
               "/var/lib/phypan for a place elsewhere]")  # fmt: skip
 @seal_option
+@click.option("--format", metavar="NAME", help="elf, kdump, ...  [default: elf]")
 @letters
 @retry_options
 @click.option("-f", "--force", is_flag=True, help="Overwrite TARGET.")
@@ -40,7 +47,8 @@ def capture(target: str, root: Path, dry_run: bool, **options: Any) -> int:
     """Save the dump that waits in this system to TARGET, and give its memory back.
 
     TARGET is a path, ssh://HOST/PATH, s3://BUCKET/KEY, https://HOST/PATH for a PUT, or - for
-    standard output. What takes no offsets gets a flattened dump.
+    standard output. What takes no offsets gets a flattened dump. With -c, -l, -p, -z or -d it is a
+    compressed dump, else an ELF vmcore.
 
     Exit codes: 0 all is saved; 1 it failed, and --resume goes on; 2 usage; 3 saved, but for what
     could not be read; 4 no dump is waiting.
@@ -64,8 +72,14 @@ def _chosen(
     """makedumpfile's letters, as phypan.capture wants them."""
     if elf and codec is not None:
         raise click.UsageError("-E is an ELF vmcore, which is not compressed")
-    if codec is not None or (dump_level is not None and not elf):
-        options["compress"] = codec or "none"
+    if elf:
+        options["format"] = "elf"
+    if codec is not None:
+        options["compress"] = codec
+    elif dump_level is not None and not elf and "format" not in options:
+        options.setdefault("compress", "none")
+    elif "num_threads" in options and "format" not in options:
+        options.setdefault("compress", "zlib")
     if dump_level is not None:
         options["dump_level"] = dump_level
     return options

@@ -1,7 +1,8 @@
 """Which way the kernels run: numba, numpy, or plain Python.
 
 PHYPAN_KERNELS=numba|numpy|plain chooses; else it is the first of them that this host has. All give
-the same results. Neither numba nor numpy is imported before a kernel is first called.
+the same results. Neither numba nor numpy is imported before a kernel is first called. What runs
+where memory is scarce does without numba (`lean`).
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import functools
 import os
 from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any, Literal, cast, get_args
 
@@ -29,7 +32,22 @@ def mode() -> Mode:
         if asked != "plain" and find_spec(asked) is None:
             raise Unsupported(f"{VARIABLE}={asked}, which is not installed")
         return cast(Mode, asked)
+    if _lean:
+        return "plain" if find_spec("numpy") is None else "numpy"
     return _best()
+
+
+_lean: list[None] = []  # one for each `lean` that is entered
+
+
+@contextmanager
+def lean() -> Iterator[None]:
+    """Do without numba meanwhile, unless it is asked for: it takes 90 MiB."""
+    _lean.append(None)
+    try:
+        yield
+    finally:
+        _lean.pop()
 
 
 @functools.cache

@@ -11,6 +11,7 @@ from typing import Any
 
 from phypan import api
 from phypan.errors import OutputError, os_errors
+from phypan.kernels import modes
 from phypan.live import system as live
 from phypan.live.system import LiveSystem, NoDump
 from phypan.places import opening
@@ -75,14 +76,15 @@ def capture(
     path = Path(journal) if journal is not None else journal_of(address)
     system = live.status(root)
     patience = Patience(retries, retry_wait, report)
-    opened = _unfinished(path, resume=resume, force=force)
-    if opened is None:
-        wishes = {"release": release, "force": force, "seal_for": recipients(seal_for)}
-        opened = _begin(path, address, system, wishes, options, patience)
-    with opened:
-        return Session(
-            opened, system, verify, window, progress, patience, begin, before_release
-        ).run()
+    with modes.lean():  # the second boot has little memory
+        opened = _unfinished(path, resume=resume, force=force)
+        if opened is None:
+            wishes = {"release": release, "force": force, "seal_for": recipients(seal_for)}
+            opened = _begin(path, address, system, wishes, options, patience)
+        with opened:
+            return Session(
+                opened, system, verify, window, progress, patience, begin, before_release
+            ).run()
 
 
 def journal_of(target: str | os.PathLike[str]) -> Path:

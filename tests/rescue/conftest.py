@@ -30,3 +30,12 @@ def uninterrupted(crashed):
         outcome = made.capture()
         assert outcome.error is None, outcome.error
         return rescue_rig.content(made.target), outcome.calls
+
+
+@pytest.fixture(scope="session")
+def uninterrupted_compressed(crashed):
+    """The same of a compressed capture."""
+    with rescue_rig.world(crashed) as made:
+        outcome = made.capture(compress="zlib", window=1 << 20)
+        assert outcome.error is None, outcome.error
+        return rescue_rig.content(made.target), outcome.calls

@@ -36,6 +36,7 @@ from tests.rescue import tracing
 CHANGING = ("pwrite", "write", "fsync", "ftruncate", "replace", "unlink", "mkdir", "fchmod")
 REGISTERED = "sys/kernel/fadump/registered"
 BLOCK = 1 << 16
+PAGE = 4096
 _ZEROS = bytes(BLOCK)
 
 
@@ -85,6 +86,7 @@ class World:
     unsaved: int = 0
     freed: int = 0
     flags: bool = True  # whether there is /proc/kpageflags
+    left_out: frozenset[int] = frozenset()  # frames of 4096 bytes that nobody wants to be saved
     lost_power: list[Callable[[], None]] = field(default_factory=list)
 
     @property
@@ -187,7 +189,17 @@ class World:
                 first, last = max(block, paddr), min(block + BLOCK, high + shift)
                 there = saved.read(first, last - first) if saved else None
                 if there != self.before.read(first, last - first):
-                    self.unsaved += last - first
+                    self.unsaved += self._unsaved(saved, first, last)
+
+    def _unsaved(self, saved: Any, start: int, end: int) -> int:
+        """Bytes that somebody wants, and that are not in the target as they were."""
+        missing = 0
+        for at in range(start, end, PAGE):
+            size = min(PAGE, end - at)
+            there = saved.read(at, size) if saved else None
+            wanted = at // PAGE not in self.left_out
+            missing += size if wanted and there != self.before.read(at, size) else 0
+        return missing
 
     def reboot(self) -> None:
         """The second kernel is gone, and another one boots: all is held back again."""
@@ -277,8 +289,8 @@ def _physical(
         yield max(first, tail), last, max(first, tail)
 
 
-class _Compressed:
-    """What of the crashed partition's memory a compressed dump holds."""
+class Compressed:
+    """What of the crashed partition's memory a compressed dump holds, finished or not."""
 
     def __init__(self, path: Path) -> None:
         self._dump = phypan.open(path)
@@ -297,12 +309,12 @@ class _Saved:
     """What of the crashed partition's memory a target holds, finished or not."""
 
     @classmethod
-    def open(cls, target: Path) -> _Saved | _Compressed | None:
+    def open(cls, target: Path) -> _Saved | Compressed | None:
         for path in (target, target.with_name(target.name + ".incomplete")):
             if path.exists():
                 with path.open("rb") as file:
                     elf = file.read(4) == elfcore.MAGIC
-                return cls(path) if elf else _Compressed(path)
+                return cls(path) if elf else Compressed(path)
         return None
 
     def __init__(self, path: Path) -> None:

@@ -111,7 +111,16 @@ def watch(monkeypatch, stream: Callable[[], bytes | None]) -> None:
 
     def opened(cls, target):
         data = stream()
-        return Streamed(data) if data else None
+        if not data:
+            return None
+        inside = FlattenedStore(BytesStore(data))
+        if bytes(inside.view(0, 4)) == elfcore.MAGIC:
+            return Streamed(data)
+        path = target.with_name("inside")
+        path.write_bytes(inside.view(0, inside.size))
+        held = rescue_rig.Compressed(path)
+        path.unlink()
+        return held
 
     monkeypatch.setattr(rescue_rig._Saved, "open", classmethod(opened))
 
@@ -647,3 +656,244 @@ def test_a_stream_whose_dump_is_gone_says_what_is_missing(crashed, key, monkeypa
             assert "gone before it was saved" in why
             assert lost.size > 0
     assert closed
+
+
+# -- compressed ------------------------------------------------------------------------------------
+
+ZLIB = {"compress": "zlib", "window": 1 << 20}
+
+
+def smaller_steps() -> None:
+    """What is certain follows closely: there is little in this memory."""
+    from phypan.places import s3, sealed
+
+    s3._LEAST, s3._MIB = 40_000, 1
+    sealed._AT_ONCE = 1
+
+
+@pytest.fixture(scope="module")
+def compressed_stream(crashed, uninterrupted_compressed, tmp_path_factory):
+    """The flattened compressed dump that a capture without any disturbance makes."""
+    path = tmp_path_factory.mktemp("compressed") / "flat"
+    with rescue_rig.world(crashed) as world:
+        assert to_pipe(world, path, release=False, compress="zlib").error is None
+    return path.read_bytes()
+
+
+def test_a_compressed_stream_has_in_it_what_a_path_gets(
+    compressed_stream, uninterrupted_compressed, tmp_path
+) -> None:
+    store = FlattenedStore(BytesStore(compressed_stream))
+    (tmp_path / "vmcore").write_bytes(store.view(0, store.size))
+    assert rescue_rig.content(tmp_path / "vmcore") == uninterrupted_compressed[0]
+
+
+def test_compressed_to_a_pipe_and_given_back_at_the_end(
+    world, crashed, tmp_path, compressed_stream, monkeypatch
+) -> None:
+    watch(monkeypatch, (tmp_path / "flat").read_bytes)
+    assert to_pipe(world, tmp_path / "flat", release=True, compress="zlib").error is None
+    assert (tmp_path / "flat").read_bytes() == compressed_stream
+    whole(crashed, tmp_path / "flat")
+    assert_released(world)
+
+
+@pytest.mark.parametrize("cut", [0, 3000, 400_000])
+def test_compressed_to_an_ssh_server_that_cuts(
+    world, to_ssh, ssh, uninterrupted_compressed, cut
+) -> None:
+    with proxy(ssh.port, [1 << 30, cut, cut, cut // 2]) as between:
+        ssh.trust(between.port)
+        outcome = to_ssh(port=between.port, retry_wait=0.01, **ZLIB)
+        assert outcome.error is None, outcome.error
+        assert outcome.result.first is not None
+        assert between.connections >= 3
+    assert rescue_rig.content(world.target) == uninterrupted_compressed[0]
+    assert_released(world)
+
+
+@pytest.mark.parametrize("cut", [None, 0, 100_000, 500_000])
+def test_compressed_to_an_s3_server_that_cuts(world, to_s3, s3, compressed_stream, cut) -> None:
+    cuts = [] if cut is None else [1 << 30, 1 << 30, cut, cut, 0]
+    with proxy(s3.port, cuts) as between:
+        outcome = to_s3(between.port, retry_wait=0.01, **ZLIB)
+        assert outcome.error is None, outcome.error
+    assert outcome.result.first is not None, "memory was given back on the way"
+    assert s3.get("dumps/vmcore") == compressed_stream
+    assert len(s3.uploads()) == 0, "it was one upload"
+    assert_released(world)
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_compressed_killed_and_gone_on_with_over_s3(
+    crashed, s3, compressed_stream, monkeypatch, part
+) -> None:
+    watch(monkeypatch, lambda: so_far(s3))
+    monkeypatch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", 1000)
+    install, freed = each(s3.patch(), smaller_steps), 0
+    with rescue_rig.world(crashed) as world:
+        calls = world.capture(target=KEY, patch=install, **ZLIB).calls
+    for number in range(1 + part * calls // 16, calls, calls // 8):
+        s3.clear()
+        with rescue_rig.world(crashed) as world:
+            capture = partial(world.capture, target=KEY, patch=install, **ZLIB)
+            first = capture(kill_at=number)
+            freed += world.freed > 0 and s3.get("dumps/vmcore") is None
+            last = capture(resume=True)
+            if first.code == 9 and last.error is not None:
+                assert "no dump is waiting" in last.error, last.error
+            assert world.unsaved == 0
+            assert s3.get("dumps/vmcore") == compressed_stream, number
+            assert_released(world)
+    assert freed, "memory is given back before the object is whole"
+
+
+def test_a_put_that_fails_sends_a_compressed_dump_anew(
+    world, put, compressed_stream, monkeypatch
+) -> None:
+    watch(monkeypatch, lambda: put.kept.get("/dumps/vmcore"))
+    put.answers = [503]
+    outcome = world.capture(target=put.address(), retry_wait=0.01, **ZLIB)
+    assert outcome.error is None, outcome.error
+    assert put.kept["/dumps/vmcore"] == compressed_stream
+    assert_released(world)
+
+
+def test_compressed_to_what_fsspec_writes_to(world, tmp_path, compressed_stream, monkeypatch):
+    """A protocol of its own that keeps files in a folder: as any that phypan does not know."""
+
+    def install() -> None:
+        from fsspec import register_implementation
+        from fsspec.implementations.local import LocalFileSystem
+
+        class Elsewhere(LocalFileSystem):
+            protocol = "elsewhere"
+
+            @classmethod
+            def _strip_protocol(cls, path):
+                return str(path).removeprefix("elsewhere://")
+
+        register_implementation("elsewhere", Elsewhere, clobber=True)
+
+    path = tmp_path / "vmcore"
+    watch(monkeypatch, lambda: path.read_bytes() if path.exists() else None)
+    outcome = world.capture(target=f"elsewhere://{path}", patch=install, **ZLIB)
+    assert outcome.error is None, outcome.error
+    assert path.read_bytes() == compressed_stream
+    assert_released(world)
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_compressed_and_sealed_it_is_killed_and_goes_on(
+    crashed, key, compressed_stream, part, monkeypatch
+) -> None:
+    more = {"seal_for": [key[1]], "patch": smaller_steps, **ZLIB}
+    with rescue_rig.world(crashed) as world:
+        calls = world.capture(**more).calls
+    freed = 0
+    for number in range(2 + part * calls // 24, calls, calls // 12):
+        with rescue_rig.world(crashed) as world:
+
+            def saved(world=world) -> bytes | None:
+                done = world.target.exists()
+                return unsealed(world.target.read_bytes(), key[0]) if done else begun(world.target)
+
+            watch(monkeypatch, saved)
+            first = world.capture(kill_at=number, torn=bool(number % 3), **more)
+            freed += world.freed > 0 and not world.target.exists()
+            last = world.capture(resume=True, **more)
+            if first.code == 9 and last.error is not None:
+                assert "no dump is waiting" in last.error, (number, last.error)
+            assert world.unsaved == 0
+            assert unsealed(world.target.read_bytes(), key[0]) == compressed_stream, number
+            assert world.boot.rounds == 1
+            assert {path.name for path in world.target.parent.iterdir()} == {"vmcore"}, number
+    assert freed
+
+
+def test_compressed_and_sealed_to_an_s3_server_that_cuts(
+    world, to_s3, s3, key, compressed_stream, monkeypatch
+) -> None:
+    monkeypatch.setattr(world, "_look", lambda start, end: None)
+    world.boot.on_free = None
+    with proxy(s3.port, [1 << 30, 1 << 30, 700_000, 900_000]) as between:
+        outcome = to_s3(between.port, retry_wait=0.01, seal_for=[key[1]], **ZLIB)
+        assert outcome.error is None, outcome.error
+    assert unsealed(s3.get("dumps/vmcore"), key[0]) == compressed_stream
+    assert_released(world)
+
+
+@pytest.mark.parametrize("kind", ["another codec", "not to be read any more", "gone"])
+def test_a_compressed_stream_that_cannot_be_made_again_is_right_all_the_same(
+    crashed, key, monkeypatch, kind, uninterrupted_compressed
+) -> None:
+    """What is different is put again behind what is there: of two records the later counts."""
+    monkeypatch.setattr(rescue_rig._Saved, "open", classmethod(lambda cls, target: None))
+    from tests.rescue.test_capture import unreadable
+
+    more = {"seal_for": [key[1]], **ZLIB}
+
+    def stopped(world: World, number: int):
+        release = kind == "another codec"
+        return world.capture(kill_at=number, release=release, patch=smaller_steps, **more)
+
+    def other_codec() -> None:
+        from phypan.pages import codecs
+
+        smaller_steps()
+        real = codecs.named
+        codecs.named = lambda name: real("zstd" if name == "zlib" else name)
+
+    told = 0
+    for number in range(40, uninterrupted_compressed[1] - 20, 24):
+        with rescue_rig.world(crashed) as world:
+            world.boot.on_free = None
+            stopped(world, number)
+            if not world.target.with_name("vmcore.journal").exists():
+                continue  # it was all done
+            patch = other_codec
+            if kind == "gone":
+                for name in ("proc/vmcore", "sys/kernel/release_region"):
+                    (world.root / name).unlink()
+            elif kind == "not to be read any more":
+                patch = unreadable(0, world.boot.layout.start + (1 << 30))
+            last = world.capture(resume=True, patch=patch, **more)
+            if not world.target.exists():
+                assert "nothing of it was saved" in last.error
+                continue
+            assert last.error is None, (number, last.error)
+            told += bool(last.result.lost) or kind == "another codec"
+            with phypan.open(world.target, keys=[key[0]]) as dump:
+                assert_all_but_what_was_lost(dump, crashed, last.result.lost)
+    assert told > 3
+
+
+def assert_all_but_what_was_lost(dump, crashed, lost) -> None:
+    assert dump.incomplete == bool(lost)
+    for at, data in crashed.before.chunks(0, 384 << 20):
+        for page in range(at, at + len(data), 4096):
+            if any(e.at <= page < e.at + e.size for e in lost):
+                assert dump.memory.at(page).state is phypan.PageState.DAMAGED
+            else:
+                expected = data[page - at :][:4096]
+                assert dump.memory.read(page, len(expected)) == expected
+
+
+@pytest.mark.parametrize("more", [{}, {"compress": "zlib"}])
+def test_a_filtered_dump_goes_to_places_too(world, crashed, put, key, more, tmp_path) -> None:
+    """-E -d and -z -d alike, sealed and not: what is left out is not there, and all else is."""
+    from tests.rescue.test_compressed import CACHE, with_kinds
+
+    world.boot.on_free = None
+    wishes = {"dump_level": 8, "patch": with_kinds, "window": 1 << 20, **more}
+    assert world.capture(target=put.address(), release=False, **wishes).error is None
+    assert world.capture(seal_for=[key[1]], **wishes).error is None
+    (tmp_path / "vmcore").write_bytes(put.kept["/dumps/vmcore"])
+    for path, keys in ((tmp_path / "vmcore", []), (world.target, [key[0]])):
+        with phypan.open(path, keys=keys) as dump:
+            assert dump.format == ("kdump" if more else "elf")
+            for at, data in crashed.before.chunks(0, dump.memory.end):
+                if at // 4096 // CACHE % 2:
+                    assert dump.memory.state(at)[0] is phypan.PageState.EXCLUDED
+                else:
+                    assert dump.memory.read(at, len(data)) == data

@@ -42,6 +42,13 @@ def test_all_that_there_is(tmp_path) -> None:
     }  # fmt: skip
 
 
+def test_a_level_without_a_codec_is_a_filtered_elf_vmcore(tmp_path) -> None:
+    """The letters -E -d 31; with codec = "none" it is -d 31."""
+    assert written(tmp_path, "level = 31").options == {"release": None, "dump_level": 31}
+    found = written(tmp_path, "level = 31\ncodec = 'none'")
+    assert found.options == {"release": None, "dump_level": 31, "compress": "none"}
+
+
 def test_the_file_that_is_printed_says_what_is_usual_and_names_all(tmp_path) -> None:
     text = (resources.files("phypan.rescue.system") / "phypan.toml").read_text()
     assert written(tmp_path, text) == Settings()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import struct
 import zlib
+from functools import partial
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import phypan
@@ -252,3 +254,115 @@ def test_known_holes_keep_their_reasons(tmp_path) -> None:
 def _file(path):
     data = path.read_bytes()
     return (lambda at, size: data[at : at + size]), len(data)
+
+
+# -- plan and fill ---------------------------------------------------------------------------------
+
+
+class Noted:
+    """An Output that knows where each checkpoint was."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        self.data = bytearray(data)
+        self.puts: list[tuple[int, bytes]] = []
+        self.checkpoints: list[tuple[int, int, dict, list]] = []
+
+    def write_at(self, offset, data) -> None:
+        end = offset + len(data)
+        self.data.extend(bytes(max(0, end - len(self.data))))
+        self.data[offset:end] = data
+        self.puts.append((offset, bytes(data)))
+
+    def truncate(self, size: int) -> None:
+        del self.data[size:]
+        self.data.extend(bytes(size - len(self.data)))
+
+    def checkpoint(self, below, state, lost=()) -> None:
+        self.checkpoints.append((len(self.puts), below, json.loads(json.dumps(state)), list(lost)))
+
+
+def small_batches(monkeypatch, pages: int, page_size: int) -> None:
+    monkeypatch.setattr("phypan.conversion.pipeline.BATCH", pages * page_size)
+
+
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
+@given(
+    kinds=_KINDS,
+    order=st.sampled_from(["big", "little"]),
+    compress=st.sampled_from([*CODECS, "keep"]),
+    cut=st.tuples(st.integers(0, 2000), st.integers(0, 2000)),
+    pages=st.integers(1, 5),
+    bad=st.sets(st.integers(0, 40), max_size=5),
+)
+def test_filled_from_any_checkpoint_on_it_is_the_same_file(
+    tmp_path_factory, monkeypatch, kinds, order, compress, cut, pages, bad
+) -> None:
+    """Of write, of fill, and of fill that goes on: the same bytes are put in the same order."""
+    small_batches(monkeypatch, pages, 4096)
+    writer = phypan.writers()["kdump"]
+    options = {"compress": compress, "num_threads": 2}
+
+    def dump():
+        found = made(kinds, order=order, cut=cut)
+        found.memory = Memory(map(partial(_part_unreadable, bad), found.memory.extents))
+        return found
+
+    written, filled = Noted(), Noted()
+    told = writer.write(dump(), written, lambda done, total: None, **options)
+    plan = writer.plan(dump(), **options)
+    again = writer.fill(plan, dump().memory, filled, lambda done, total: None, {}, False)
+    assert filled.puts == written.puts
+    assert again == told
+    lost = [entry for *_, some in filled.checkpoints for entry in some]
+    assert sum(entry.size for entry in lost) == 4096 * told.damaged
+    assert all(entry.at // 4096 in bad and "broken" in entry.why for entry in lost)
+    for puts, below, state, _ in filled.checkpoints:
+        rest = Noted(filled.data)  # more may be there than was noted
+        memory = Memory(
+            extent for extent in dump().memory.extents if extent.end > below
+        )  # what is below is somebody else's by now
+        last = writer.fill(plan, memory, rest, lambda done, total: None, state, False)
+        assert rest.puts == filled.puts[puts:]
+        assert rest.data == filled.data
+        assert last == told
+        rest.puts.clear()
+        writer.fill(plan, memory, rest, lambda done, total: None, state, True)
+        assert rest.data == filled.data
+        assert (0, filled.puts[-3][1] if told.damaged else filled.puts[0][1]) in rest.puts
+
+
+def _part_unreadable(bad: set[int], extent: Extent) -> Extent:
+    store = Unreadable(extent, bad)
+    return Extent(extent.start, extent.size, store, extent.offset)
+
+
+class Unreadable:
+    """A store of which some page frames cannot be read."""
+
+    def __init__(self, extent: Extent, bad: set[int]) -> None:
+        self._extent, self._bad, self._store = extent, bad, extent.store
+        self.name, self.size, self.data = "broken", self._store.size, self._store.data
+
+    def readinto(self, offset, buffer) -> None:
+        address = self._extent.start + offset - self._extent.offset
+        last = (address + len(buffer) - 1) // 4096
+        for frame in range(address // 4096, last + 1):
+            if frame in self._bad:
+                raise NotInDump(address, "damaged", "it is broken")
+        self._store.readinto(offset, buffer)
+
+    def view(self, offset, size):
+        buffer = bytearray(size)
+        self.readinto(offset, memoryview(buffer))
+        return memoryview(buffer)
+
+    def close(self) -> None:
+        pass
+
+
+@given(st.binary(max_size=200))
+def test_what_is_no_plan_is_refused(data) -> None:
+    fill = phypan.writers()["kdump"].fill
+    for bad in (data, b'{"compress": "zlib", "num_threads": 0}\n' + data):
+        with pytest.raises(phypan.BadRecord):
+            fill(bad, Memory([]), Noted(), lambda done, total: None, {}, False)
