@@ -152,6 +152,19 @@ def _crc_of_zeros(size: int) -> int:
 
 def faults(part: KdumpPart, total: int) -> Iterator[tuple[int, int, bool]]:
     """(first, how many, whether their offset is 0) of the `total` descriptors with a fault."""
+    run: tuple[int, int, bool] | None = None
+    for at, more, zero in _each_fault(part, total):  # most, in a file that was not finished
+        if run is not None and (at, zero) == (run[0] + run[1], run[2]):
+            run = (run[0], run[1] + more, zero)
+            continue
+        if run is not None:
+            yield run
+        run = (at, more, zero)
+    if run is not None:
+        yield run
+
+
+def _each_fault(part: KdumpPart, total: int) -> Iterator[tuple[int, int, bool]]:
     start, size = part.head.descriptors_at, part.store.size
     whole = max(0, min(total, (size - start) // DESCRIPTOR_SIZE))
     for first in range(0, whole, _STEP):

@@ -89,7 +89,10 @@ def _image(
     if len(levels) != 1:
         what = "an ELF vmcore has its size before it is written: there is one level only"
         raise Unsupported(what, hint="-c, -l, -p or -z for a compressed dump")
+    from phypan.conversion import run  # slow to import
+
     writer = manager.named(api.writers(), "elf", "format")
+    run.check_options(writer, options)
     chosen = dump
     if levels[0]:
         from phypan.filtering.levels import filtered  # slow to import

@@ -318,6 +318,30 @@ def test_a_dump_that_is_gone_half_way_is_named_from_there_on(
     assert closed
 
 
+def test_a_dump_of_fadump_is_gone_on_with_too(monkeypatch) -> None:
+    """All of it is given back at once, at the end; what was saved is not saved again."""
+    fadump = phypan.simulate(kernel="6.12", memory="1G", cpus=3)
+    with rescue_rig.world(fadump) as world:
+        calls = world.capture(release=True, **SMALL).calls
+        whole = rescue_rig.content(world.target)
+        assert world.unsaved == 0
+        with phypan.open(world.target) as dump:
+            assert assert_memory_is_what_it_was(dump, fadump.before)
+    behind = 0
+    for number in range(10, calls, calls // 8):
+        with rescue_rig.world(fadump) as world:
+            first = world.capture(release=True, kill_at=number, **SMALL)
+            journal = world.target.with_name("vmcore.journal")
+            behind += journal.exists() and b'"state"' in journal.read_bytes()
+            outcome = world.capture(release=True, resume=True, **SMALL)
+            if first.code == 9 and not (outcome.error and GONE in outcome.error):
+                assert outcome.error is None, (number, outcome.error)
+            assert world.unsaved == 0
+            assert rescue_rig.content(world.target) == whole
+            assert world.boot.rounds == 1
+    assert behind > 2
+
+
 # -- dump levels -----------------------------------------------------------------------------------
 
 CACHE = 2 << 20 >> 12  # page frames that are of one kind, in turns: what the model's kernel lacks
@@ -435,9 +459,12 @@ def test_a_writer_without_a_plan_is_captured_too_and_gives_back_at_the_end(crash
             assert_all_is_well(world, whole)
 
 
-@pytest.mark.parametrize("option", ["keep_incomplete", "part", "no_such"])
-def test_options_that_make_no_whole_file_are_refused(world, option) -> None:
-    outcome = world.capture(compress="zlib", **{option: True})
+@pytest.mark.parametrize(
+    ("format", "option"),
+    [("kdump", "keep_incomplete"), ("kdump", "part"), ("kdump", "no_such"), ("elf", "compress")],
+)
+def test_options_that_make_no_whole_file_are_refused(world, format, option) -> None:
+    outcome = world.capture(format=format, **{option: True})
     assert outcome.code == 1
     assert "capture is whole" in outcome.error or "has no option" in outcome.error
     assert not list(world.target.parent.iterdir())

@@ -69,14 +69,18 @@ def test_it_is_what_it_says(python) -> None:
     assert run(python, "-c", look).split() == ["ppc64le"]
 
 
-@pytest.mark.parametrize(("kernel", "more"), [("2.6.32", []), ("5.10", ["--release"])])
+@pytest.mark.parametrize(
+    ("kernel", "letters", "more"),
+    # of other codecs than none the library may be another one there
+    [("2.6.32", [], []), ("2.6.32", ["-d", "0"], []), ("5.10", [], ["--release"])],
+)
 def test_it_saves_the_same_bytes_and_gives_all_memory_back(
-    python, installed, tmp_path, kernel, more
+    python, installed, tmp_path, kernel, letters, more
 ) -> None:
     memory = ("--memory", "640M", "--boot-memory", "128M")
     with mounting.mounted(tmp_path / "m", "--kernel", kernel, *memory) as root:
         here, there = tmp_path / "here", tmp_path / "there"
-        words = ("-m", "phypan", "capture", "--root", str(root))
+        words = ("-m", "phypan", "capture", "--root", str(root), *letters)
         run(sys.executable, *words, str(here), "--no-release")
         assert mounting.state(root)["released"] == []
         run(python, *words, str(there), *more, path=installed)
