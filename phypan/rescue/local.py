@@ -95,10 +95,10 @@ class LocalFile:
     def put(self, at: int, data: Bytes) -> None:
         """Write `data` at file offset `at`; a disk that is full is an OutputError."""
         view = memoryview(data).cast("B")
-        if self._verify:
-            self._put.append((at, len(view), self._crc32(view)))
         with os_errors(OutputError, self.unfinished):
             write_at(self._fd, view, at)
+        if self._verify:  # now it is there: whoever confirms meanwhile may read it back
+            self._put.append((at, len(view), self._crc32(view)))
 
     def confirm(self) -> None:
         """Wait until the disk has all that was put before this call, and see whether it does."""
