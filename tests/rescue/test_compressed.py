@@ -320,7 +320,7 @@ def test_a_dump_that_is_gone_half_way_is_named_from_there_on(
 
 def test_a_dump_of_fadump_is_gone_on_with_too(monkeypatch) -> None:
     """All of it is given back at once, at the end; what was saved is not saved again."""
-    fadump = phypan.simulate(kernel="6.12", memory="1G", cpus=3)
+    fadump = phypan.simulate(kernel="5.10", memory="1G", cpus=3)
     with rescue_rig.world(fadump) as world:
         calls = world.capture(release=True, **SMALL).calls
         whole = rescue_rig.content(world.target)
