@@ -28,14 +28,14 @@ RESERVED = re.compile(r"fadump: Reserving \d+MB of memory at 0x([0-9a-f]+) for p
 REGISTERED = "rtas fadump: Registration is successful!"
 
 
-@pytest.fixture(scope="module")
-def boots(tmp_path_factory) -> Boots:
+@pytest.fixture(scope="module", params=["radix", "hash"])
+def boots(request, tmp_path_factory) -> Boots:
     for name in ("mke2fs", "debugfs", "e2fsck"):
         program(name)
     names = ["qemu", "busybox-le", "6.12-le64k", "python-ppc64le"]
     subprocess.run([sys.executable, ROOT / "scripts" / "real" / "get.py", *names], check=True)
     pieces = Path(os.environ.get("PHYPAN_CACHE", ROOT / ".cache")) / "real-kernels" / "pieces"
-    made = second_boot.run(pieces, tmp_path_factory.mktemp("guest"), "radix")
+    made = second_boot.run(pieces, tmp_path_factory.mktemp("guest"), request.param)
     for boot, core in zip((2, 4), made.cores, strict=True):
         os.truncate(core, int(made.said(boot)["vmcore"][0]))
     return made
