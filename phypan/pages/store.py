@@ -9,10 +9,12 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from phypan.errors import InputError
-from phypan.pages.bulk import Kept
+
+if TYPE_CHECKING:  # it takes Construct, which the start does not need
+    from phypan.pages.bulk import Kept
 
 CACHE_SIZE = 64 << 20  # bytes
 
