@@ -41,7 +41,7 @@ def installed(tmp_path_factory) -> Path:
     """A folder with what an installation knows of phypan: its version is in the file."""
     folder = tmp_path_factory.mktemp("installed")
     (folder / "phypan.dist-info").mkdir()
-    told = metadata.distribution("phypan").read_text("METADATA")
+    told = f"Metadata-Version: 2.1\nName: phypan\nVersion: {metadata.version('phypan')}\n"
     (folder / "phypan.dist-info" / "METADATA").write_text(told)
     return folder
 
