@@ -28,18 +28,18 @@ ALL = 1 << 30  # bytes: a connection that is never cut
 
 
 def impatient() -> None:
-    """Wait a second where it would be minutes."""
+    """Wait seconds where it would be minutes; but as long as a busy machine may take to answer."""
     from phypan.places import put as by_put
     from phypan.places import s3 as by_s3
     from phypan.places import ssh as by_ssh
 
-    by_put._PATIENCE = by_s3._SILENT = 1
+    by_put._PATIENCE = by_s3._SILENT = 4
     by_s3._SLOWEST = 1 << 30
-    by_ssh._ALIVE = 0.3
+    by_ssh._ALIVE = 2
     connect = asyncssh.connect
 
     def connect_soon(*args, **more):
-        return connect(*args, **{**more, "login_timeout": 1.5})
+        return connect(*args, **{**more, "login_timeout": 8})
 
     asyncssh.connect = connect_soon
 
