@@ -7,6 +7,7 @@ real kernels fails.
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -33,6 +34,10 @@ settings.register_profile(
     "phypan", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("phypan")
+
+# What most systems let a process have open, so that whoever leaves files open is seen everywhere.
+_soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, _soft), _hard))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

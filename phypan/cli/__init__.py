@@ -90,8 +90,7 @@ def simulate(
     if taken is not None:
         if mount_at is None or directory is not None or guest != "synthetic" or given(options):
             raise click.UsageError("--from DUMP goes with --mount DIRECTORY, and no other option")
-        click.echo(f"{mount_at}: mounted; `fusermount3 -u {mount_at}` or Ctrl-C ends it")
-        phypan.mount(taken, mount_at)
+        _mount(taken, mount_at)
         return
     if directory is None and mount_at is None:
         raise click.UsageError("give -o DIRECTORY, or --mount DIRECTORY, or both")
@@ -104,8 +103,13 @@ def simulate(
     if directory is not None:
         click.echo(f"{directory}: try `phypan info {directory}`")
     if mount_at is not None and done is not None:
-        click.echo(f"{mount_at}: mounted; `fusermount3 -u {mount_at}` or Ctrl-C ends it")
-        phypan.mount(done, mount_at)
+        _mount(done, mount_at)
+
+
+def _mount(boot: phypan.Simulation | Path, folder: Path) -> None:
+    """Show a second boot there, until it is unmounted."""
+    click.echo(f"{folder}: mounted; `fusermount3 -u {folder}` or Ctrl-C ends it")
+    phypan.mount(boot, folder)
 
 
 @cli.command()

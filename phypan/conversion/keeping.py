@@ -22,9 +22,7 @@ class Keepers(Workers):
 
     def work(self, runs: Runs) -> Work:
         """The pages of `runs`."""
-        with self._lock:
-            work = self._idle.pop() if self._idle else None
-        work = work or Work(self._codec, self._page_size)
+        work = self._take()
         pfns = [pfn for first, count in runs for pfn in range(first, first + count)]
         found = [self._stored(piece) for piece in self._pieces(runs)]
         kept = [one for one in found if one is not None]

@@ -55,9 +55,7 @@ class Workers:
 
     def work(self, runs: Runs) -> Work:
         """The pages of `runs`, read and packed."""
-        with self._lock:
-            work = self._idle.pop() if self._idle else None
-        work = work or Work(self._codec, self._page_size)
+        work = self._take()
         pfns = [pfn for first, count in runs for pfn in range(first, first + count)]
         known = bytearray(len(pfns))
         damaged: dict[int, str] = {}
@@ -69,6 +67,12 @@ class Workers:
                 index += count
         work.batch = Batch(pfns, work.packer(pages, pfns, known), damaged)
         return work
+
+    def _take(self) -> Work:
+        """What a batch needs, for this one alone until it is finished."""
+        with self._lock:
+            work = self._idle.pop() if self._idle else None
+        return work or Work(self._codec, self._page_size)
 
     def _in_process(self, runs: Runs) -> memoryview | None:
         """The pages, if they lie in this process one behind the other: then nothing is copied."""

@@ -51,17 +51,19 @@ class Bulk:
 
         All of these must be stored.
         """
-        part = self._part(first, last) if self._crc else None
-        table = None if part is None else self._table(part, first, last)
-        if part is None or table is None:
+        found = self._found(first, last) if self._crc else None
+        if found is None:
             return range(first, last)
+        part, table = found
         return (first + int(index) for index in self._unsure(part, first, table))
 
     def kept(self, first: int, last: int) -> Kept | None:
         """The stored pages of these page frames; None if not all of them are certain."""
-        part = self._part(first, last) if self._crc else None
-        table = None if part is None else self._table(part, first, last)
-        if part is None or table is None or len(self._unsure(part, first, table)):
+        found = self._found(first, last) if self._crc else None
+        if found is None:
+            return None
+        part, table = found
+        if len(self._unsure(part, first, table)):
             return None
         zeros = table["page_flags"] >> 32 == CHECKED_ZERO
         sizes = table["size"].astype("i8")
@@ -86,10 +88,10 @@ class Bulk:
 
     def zeros(self, first: int, last: int) -> bytes | None:
         """1 for each of these page frames that is known to hold zeros, else 0."""
-        part = self._part(first, last) if modes.mode() != "plain" else None
-        table = None if part is None else self._table(part, first, last)
-        if part is None or table is None:
+        found = self._found(first, last) if modes.mode() != "plain" else None
+        if found is None:
             return None
+        part, table = found
         marks = table["page_flags"] >> 32
         known = marks == CHECKED_ZERO
         if zeros_at := self._pages.zero_page(part):
@@ -97,21 +99,21 @@ class Bulk:
             known |= plain & (table["offset"] == zeros_at)
         return bytes(known.view("u1"))
 
-    def _part(self, first: int, last: int) -> KdumpPart | None:
-        """The file that stores all of them, if a view of it is no copy."""
-        part = self._pages.part(first)
-        here = part is not None and last <= part.last and getattr(part.store, "resident", False)
-        return part if here else None
+    def _found(self, first: int, last: int) -> tuple[KdumpPart, Any] | None:
+        """The file that stores all of these page frames, and their descriptors, an array.
 
-    def _table(self, part: KdumpPart, first: int, last: int) -> Any:
-        """The descriptors of page frames, an array; None if the file ends before them."""
+        None if there is no such file, if a view of it is a copy, or if it ends before them.
+        """
         import numpy as np
 
+        part = self._pages.part(first)
+        if part is None or last > part.last or not getattr(part.store, "resident", False):
+            return None
         at = part.head.descriptors_at + (self._pages.rank[first] - part.rank) * DESCRIPTOR_SIZE
         size = (last - first) * DESCRIPTOR_SIZE
         if at + size > part.store.size:
             return None
-        return np.frombuffer(part.store.view(at, size), dtype(part.head.order))
+        return part, np.frombuffer(part.store.view(at, size), dtype(part.head.order))
 
     def _unsure(self, part: KdumpPart, first: int, table: Any) -> Any:
         """The indices of descriptors whose pages may be damaged."""

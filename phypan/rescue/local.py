@@ -8,12 +8,12 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
-from phypan.descriptors import drop_cached, sync_folder, write_at
+from phypan.descriptors import sync_folder, write_at
 from phypan.errors import OutputError, os_errors
 from phypan.pages.zlib_codec import crc32
+from phypan.rescue.disk import DiskReader
 
 SUFFIX = ".incomplete"
-_READ = 1 << 20  # bytes read back at a time
 
 Bytes = bytes | bytearray | memoryview
 
@@ -42,6 +42,7 @@ class LocalFile:
         self.name = os.fspath(path)
         self.unfinished = self.path.with_name(self.path.name + SUFFIX)
         self._fd = -1
+        self._disk: DiskReader | None = None
         self._verify, self._crc32 = verify, crc32()
         self._put: deque[tuple[int, int, int]] = (
             deque()
@@ -110,16 +111,14 @@ class LocalFile:
 
     def _read_back(self, at: int, size: int, checksum: int) -> None:
         """OutputError if the file does not give what was put, from the disk where that can be."""
-        drop_cached(self._fd, at, size)
-        found, start, end = 0, at, at + size
-        while at < end:
-            data = os.pread(self._fd, min(_READ, end - at), at)
-            if not data:
-                break
-            found, at = self._crc32(data, found), at + len(data)
-        if at < end or found != checksum:
+        if self._disk is None:
+            self._disk = DiskReader(self._fd)
+        found = count = 0
+        for piece in self._disk.pieces(at, size):
+            found, count = self._crc32(piece, found), count + len(piece)
+        if count < size or found != checksum:
             raise OutputError(
-                f"{size:#x} bytes at {start:#x} read back are not what was written",
+                f"{size:#x} bytes at {at:#x} read back are not what was written",
                 where=str(self.unfinished),
                 hint="the disk fails: save to another one; what was not given back is still there",
             )
@@ -134,6 +133,9 @@ class LocalFile:
 
     def close(self) -> None:
         """Close the file."""
+        if self._disk:
+            self._disk.close()
+            self._disk = None
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import pty
 import re
-import select
 import subprocess
 import sys
 import time
+from multiprocessing.connection import wait
 
 import pytest
 
@@ -94,7 +94,7 @@ def _until(terminal: int, pattern: str | None) -> str:
     shown, deadline = "", time.monotonic() + 60
     while pattern is None or not re.search(pattern, shown, re.DOTALL):
         assert time.monotonic() < deadline, shown
-        if not select.select([terminal], [], [], 1)[0]:
+        if not wait([terminal], 1):
             continue
         try:
             block = os.read(terminal, 65536)

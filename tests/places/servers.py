@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import select
 import shutil
 import socket
 import ssl
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -311,7 +311,7 @@ def proxy(to: int, cuts: list[int], delay: float = 0, *, dead: bool = False) -> 
 
     def serve() -> None:
         while not ended.is_set():
-            if not select.select([listening], [], [], 0.1)[0]:
+            if not wait([listening], 0.1):
                 continue
             client, _ = listening.accept()
             state.connections += 1
@@ -345,7 +345,7 @@ def _pass_on(
             if dead is not None and left is not None and left <= 0:
                 dead()
                 return
-            for ready in select.select([client, server], [], [])[0]:
+            for ready in wait([client, server]):
                 data = ready.recv(1 << 16)
                 if ready is client and left is not None:
                     data, left = data[:left], left - len(data)

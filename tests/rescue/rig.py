@@ -176,6 +176,13 @@ class World:
         """Count what is about to be freed, and what of it is not in the target as it was."""
         self.freed += end - start
         saved = _Saved.open(self.target)
+        try:
+            self._look_at(saved, start, end)
+        finally:
+            if saved:
+                saved.close()
+
+    def _look_at(self, saved: Any, start: int, end: int) -> None:
         layout = self.boot.layout
         copied = (layout.copy, layout.copy + layout.boot_memory)
         tail = copied[1]
@@ -295,6 +302,9 @@ class Compressed:
     def __init__(self, path: Path) -> None:
         self._dump = phypan.open(path)
 
+    def close(self) -> None:
+        self._dump.close()
+
     def used(self, start: int, end: int) -> set[int]:
         return set()  # it is compared where there was something
 
@@ -324,6 +334,9 @@ class _Saved:
             return os.pread(self._data.fileno(), size, at)
 
         self._loads = elfcore.read(read_at, path.stat().st_size).loads
+
+    def close(self) -> None:
+        self._data.close()
 
     def used(self, start: int, end: int) -> set[int]:
         """Physical addresses of blocks that may hold other bytes than zeros."""

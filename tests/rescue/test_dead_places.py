@@ -23,10 +23,6 @@ from tests.rescue.test_places import KEY, assert_released, each, small_parts, so
 put, ssh, s3, s3_of_module = places.put, places.ssh, places.s3, places.s3_of_module
 local, stream = places.local, places.stream
 
-# They fail in a process in which most other tests ran before, for a reason that is not known yet.
-alone = pytest.mark.skipif(
-    "PHYPAN_ALONE" not in os.environ, reason="PHYPAN_ALONE=1 runs it, in a process of its own"
-)
 QUICK = {"retries": 1, "retry_wait": 0.01, "window": 1 << 20}
 ALL = 1 << 30  # bytes: a connection that is never cut
 
@@ -59,7 +55,6 @@ def test_dead_as_it_is_seen_by_a_socket(put) -> None:
             link.recv(1)
 
 
-@alone
 @pytest.mark.parametrize("cut", [0, 200_000])
 def test_a_put_on_a_dead_link(world, put, stream, monkeypatch, cut) -> None:
     watch(monkeypatch, lambda: put.kept.get("/dumps/vmcore"))
@@ -73,7 +68,6 @@ def test_a_put_on_a_dead_link(world, put, stream, monkeypatch, cut) -> None:
     assert_released(world)
 
 
-@alone
 @pytest.mark.parametrize("cut", [0, 3000, 700_000])
 def test_ssh_on_a_dead_link(world, ssh, local, cut) -> None:
     with proxy(ssh.port, [ALL, cut, cut], dead=True) as between:
@@ -86,7 +80,6 @@ def test_ssh_on_a_dead_link(world, ssh, local, cut) -> None:
     assert_released(world)
 
 
-@alone
 @pytest.mark.parametrize("cut", [0, 200_000])
 def test_s3_on_a_dead_link(world, s3, stream, monkeypatch, cut) -> None:
     watch(monkeypatch, lambda: so_far(s3))
