@@ -1,7 +1,8 @@
 """Capturing 2 GiB of memory to a local disk, next to `dd bs=1M conv=fsync` of the same bytes.
 
-Whole processes, in turn. capture is the one that reads back from the disk what it wrote, keeps its
-journal and gives memory back behind itself, as a second boot runs it; the kernel's files are plain
+Whole processes, in turn. capture reads back from the disk what it wrote, keeps its journal and
+gives memory back behind itself, as a second boot runs it. dd reads nothing back: there is a second
+measure with one that does, and a third of a capture that does not. The kernel's files are plain
 ones, so that both read from the page cache. dd has no zeros to write either: memory is full.
 
 Compressed captures are next to `phypan convert` of the same memory, which neither reads anything
@@ -58,7 +59,9 @@ def main() -> None:
         size = saved_size(root, target)
         print(f"capture {size >> 20} MiB to a local disk, against dd bs=1M conv=fsync")
         alternate(partial(capture, root, target), partial(copy, root, target, size))
-        print("the same without reading it back")
+        print("the same, against dd that reads back with iflag=direct what it wrote")
+        alternate(partial(capture, root, target), partial(copy_and_read, root, target, size), 3)
+        print("the same without reading it back, against dd as at first")
         alternate(partial(capture, root, target, "--no-verify"), partial(copy, root, target, size))
         _, used = command([*words(root, target)])
         print(f"peak memory: {used / 1024:.0f} MiB")
@@ -121,6 +124,15 @@ def copy(root: Path, target: Path, size: int) -> float:
     return command(
         ["dd", f"if={vmcore}", f"of={target}", "bs=1M", *blocks, "conv=fsync", "status=none"]
     )[0]
+
+
+def copy_and_read(root: Path, target: Path, size: int) -> float:
+    """The same, and all of it read from the disk again."""
+    taken = copy(root, target, size)
+    return (
+        taken
+        + command(["dd", f"if={target}", "of=/dev/null", "bs=1M", "iflag=direct", "status=none"])[0]
+    )
 
 
 if __name__ == "__main__":
