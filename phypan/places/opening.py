@@ -75,7 +75,7 @@ def make_folder(target: str) -> None:
 
 def put_whole(target: str, data: bytes) -> None:
     """A small file at a URL: all of it, or what was there."""
-    stream = open_stream(target, begin(target), len(data))
+    stream = open_stream(target, {}, len(data))
     try:
         stream.append(data)
         stream.finish()

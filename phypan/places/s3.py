@@ -15,7 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from phypan.errors import OutputError, Unreachable, Unsupported
@@ -41,7 +41,8 @@ class S3Upload:
         self.name = address.name
         self._store = _Store(address)
         self._part = max(_LEAST, -(-size // (_MOST_PARTS * _MIB)) * _MIB)
-        self._upload = place.get("upload") or self._store.begin()["upload"]
+        known = place.get("upload")
+        self._upload, self._drop = known or self._store.begin()["upload"], not known
         self._parts: list[list[Any]] = [list(part) for part in place.get("parts", ())]
         self._told = len(self._parts)
         self._new: list[list[Any]] = []
@@ -88,6 +89,7 @@ class S3Upload:
             self._send()
         self._settle(0)
         self._store.complete(self._upload, self._parts)
+        self._drop = False
         size = sum(size for _, _, size in self._parts)
         found = self._store.size()
         if found != size:
@@ -97,9 +99,14 @@ class S3Upload:
     def close(self) -> None:
         """Wait for what is on its way: nothing may arrive after what replaces it.
 
-        The upload stays in the store, to be gone on with.
+        An unfinished upload stays in the store, to be gone on with; one that began here does not:
+        nobody knows of it, and what it takes would be paid for.
         """
         self._senders.shutdown(cancel_futures=True)
+        if self._drop:
+            self._drop = False
+            with suppress(OutputError):
+                self._store.drop(self._upload)
 
 
 class _Store:
@@ -162,6 +169,10 @@ class _Store:
         """Make the object out of its parts."""
         listed = [{"PartNumber": number, "ETag": etag} for number, etag, _ in parts]
         self._call("complete_multipart_upload", UploadId=upload, MultipartUpload={"Parts": listed})
+
+    def drop(self, upload: str) -> None:
+        """Forget an upload and its parts."""
+        self._call("abort_multipart_upload", UploadId=upload)
 
     def head(self) -> Mapping[str, Any] | None:
         """What the store says of the object; None if there is none."""

@@ -98,6 +98,24 @@ def test_to_an_s3_server(made, tmp_path, phypan_command, monkeypatch) -> None:
         same(made, server.get("there"), tmp_path)
 
 
+def test_of_what_fails_nothing_stays_in_an_s3_store(made, monkeypatch) -> None:
+    """An upload that nobody goes on with would be paid for."""
+    with s3_server() as server:
+        for name, value in server.variables().items():
+            monkeypatch.setenv(name, value)
+        begun = []
+
+        def stop(done: int, total: int) -> None:
+            begun.append(len(server.uploads()))
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            phypan.convert(made[0], f"s3://{BUCKET}/nothing", progress=stop)
+        assert begun == [1]
+        assert server.uploads() == []
+        assert server.get("nothing") is None
+
+
 def test_to_whatever_fsspec_knows(made, tmp_path) -> None:
     import fsspec
 

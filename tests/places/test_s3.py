@@ -21,6 +21,7 @@ class Store:
         self.parts: dict[int, bytes] = {}
         self.broken: set[int] = set()
         self.done: list[list[object]] = []
+        self.dropped: list[str] = []
 
     def begin(self):
         return {"upload": "id", "token": "token"}
@@ -36,6 +37,9 @@ class Store:
 
     def complete(self, upload: str, parts: list[list[object]]) -> None:
         self.done = parts
+
+    def drop(self, upload: str) -> None:
+        self.dropped.append(upload)
 
     def size(self) -> int:
         return sum(map(len, self.parts.values()))
@@ -74,7 +78,7 @@ def test_what_is_certain_ends_before_the_first_part_that_is_not_there(store) -> 
 
 
 def test_each_part_is_told_once_and_the_next_one_goes_on_behind_them(store) -> None:
-    made = upload()
+    made = upload({"upload": "id"})
     parts = []
     for _ in range(6):
         made.append(bytes(PART))
@@ -123,3 +127,29 @@ def test_a_store_that_has_other_bytes_than_were_sent_is_found(store) -> None:
     with pytest.raises(OutputError, match="the store has 7 bytes of 8"):
         made.finish()
     made.close()
+
+
+def test_an_upload_that_nobody_can_go_on_with_is_dropped(store) -> None:
+    """A store keeps what is unfinished, shows it to nobody, and has it paid for."""
+    made = upload({"upload": "id"})
+    made.append(bytes(PART))
+    made.close()
+    assert store.dropped == [], "it is in a journal"
+    finished = upload()
+    finished.append(b"all")
+    finished.finish()
+    finished.close()
+    assert store.dropped == []
+    made = upload()
+    made.append(bytes(PART))
+    made.close()
+    made.close()
+    assert store.dropped == ["id"]
+
+
+def test_that_it_cannot_be_dropped_hides_nothing(store) -> None:
+    def down(upload: str) -> None:
+        raise Unreachable("it is down", where="store")
+
+    store.drop = down
+    upload().close()
