@@ -11,6 +11,7 @@ import asyncio
 import base64
 import hashlib
 import os
+import ssl
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -207,7 +208,20 @@ def _errors(name: str) -> Iterator[None]:
     except (PermissionError, exceptions.ParamValidationError, ValueError) as error:
         raise OutputError(str(error), where=name) from error
     except (OSError, exceptions.BotoCoreError, exceptions.ClientError) as error:
+        if why := _distrust(error):
+            hint = "the environment's AWS_CA_BUNDLE names a file of the authorities to trust"
+            what = f"its certificate is not trusted: {why}"
+            raise OutputError(what, where=name, hint=hint) from error
         raise Unreachable(str(error) or type(error).__name__, where=name) from error
+
+
+def _distrust(error: BaseException | None) -> str:
+    """What is wrong with the store's certificate, if that is what an error comes from."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError) and hasattr(error, "verify_message"):
+            return error.verify_message  # aiohttp has errors of that class which lack it
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def check(address: Address, *, force: bool) -> None:

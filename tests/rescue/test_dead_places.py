@@ -144,3 +144,25 @@ def test_a_certificate_that_is_not_trusted_is_refused_at_once(
     assert "SSL_CERT_FILE" in outcome.hint
     assert world.freed == 0
     assert time.monotonic() - begun < 25, "it was not tried again"
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_an_object_stores_certificate_that_is_not_trusted_is_refused_at_once(
+    world, s3, tmp_path, trusted
+) -> None:
+    authority = Authority(tmp_path)
+    begun = time.monotonic()
+    with put_server(authority.server()) as server:  # nobody gets as far as to speak S3 to it
+        known = {
+            **s3.variables(),
+            "AWS_ENDPOINT_URL": server.address().removesuffix("/dumps/vmcore"),
+        }
+        bundle = {"AWS_CA_BUNDLE": str(authority.path)} if trusted else {}
+        more = {"retries": 1, "retry_wait": 0.01 if trusted else 30}
+        outcome = world.capture(target=KEY, patch=environment(**known, **bundle), **more)
+    distrusted = "its certificate is not trusted: unable to get local issuer" in outcome.error
+    assert distrusted == (not trusted)
+    assert world.freed == 0
+    if not trusted:
+        assert "AWS_CA_BUNDLE" in outcome.hint
+        assert time.monotonic() - begun < 25, "it was not tried again"
