@@ -22,7 +22,9 @@ class DiskReader:
 
     def __init__(self, descriptor: int) -> None:
         self._fd, self._direct = descriptor, -1
-        self._buffer = mmap.mmap(-1, _PIECE)  # begins with a page, as direct reads want it
+        # It begins with a page, as direct reads want it, and goes with the last view of it: an
+        # error on its way out still has one, and to close the mapping then would be another error.
+        self._buffer = memoryview(mmap.mmap(-1, _PIECE))
         try:
             flags = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT
             self._direct = os.open(f"/proc/self/fd/{descriptor}", flags)
@@ -39,13 +41,11 @@ class DiskReader:
         while at < end:
             skip = at % _BLOCK
             wanted = min(_PIECE - skip, end - at)
-            with memoryview(self._buffer) as buffer:
-                found = self._read(buffer[: -(-(skip + wanted) // _BLOCK) * _BLOCK], at - skip)
-                found = min(found - skip, wanted)
-                if found <= 0:
-                    return
-                with buffer[skip : skip + found] as piece:
-                    yield piece
+            blocks = -(-(skip + wanted) // _BLOCK) * _BLOCK
+            found = min(self._read(self._buffer[:blocks], at - skip) - skip, wanted)
+            if found <= 0:
+                return
+            yield self._buffer[skip : skip + found]
             at += found
 
     def _read(self, buffer: memoryview, at: int) -> int:
@@ -56,15 +56,11 @@ class DiskReader:
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise
-                self._close_direct()  # blocks are larger here, or it is not done at all
+                self.close()  # blocks are larger here, or it is not done at all
         return read_into(self._fd, buffer, at)
-
-    def _close_direct(self) -> None:
-        if self._direct >= 0:
-            os.close(self._direct)
-            self._direct = -1
 
     def close(self) -> None:
         """Close what was opened here; the descriptor is its owner's."""
-        self._close_direct()
-        self._buffer.close()
+        if self._direct >= 0:
+            os.close(self._direct)
+            self._direct = -1

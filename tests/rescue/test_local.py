@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 
@@ -41,3 +42,25 @@ def test_what_another_one_writes_over_it_is_found(tmp_path) -> None:
     with pytest.raises(phypan.OutputError, match="read back are not what was written"):
         file.confirm()
     file.close()
+
+
+def test_a_disk_that_fails_while_it_is_read_back_is_told_and_nothing_else(
+    tmp_path, monkeypatch
+) -> None:
+    """Also when the file is closed while the error is on its way, as captures do."""
+
+    def preadv(fd, buffers, at):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    file = LocalFile(tmp_path / "file")
+    file.put(0, b"first")
+    monkeypatch.setattr(os, "preadv", preadv)
+
+    def confirm_and_close() -> None:
+        try:
+            file.confirm()
+        finally:
+            file.close()
+
+    with pytest.raises(phypan.OutputError, match="Input/output error"):
+        confirm_and_close()
