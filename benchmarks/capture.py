@@ -128,11 +128,9 @@ def copy(root: Path, target: Path, size: int) -> float:
 
 def copy_and_read(root: Path, target: Path, size: int) -> float:
     """The same, and all of it read from the disk again."""
-    taken = copy(root, target, size)
-    return (
-        taken
-        + command(["dd", f"if={target}", "of=/dev/null", "bs=1M", "iflag=direct", "status=none"])[0]
-    )
+    written = copy(root, target, size)
+    read = ["dd", f"if={target}", "of=/dev/null", "bs=1M", "iflag=direct", "status=none"]
+    return written + command(read)[0]
 
 
 if __name__ == "__main__":

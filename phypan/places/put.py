@@ -10,13 +10,13 @@ from __future__ import annotations
 import base64
 import http.client
 import netrc
-import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from phypan.errors import OutputError, Unreachable
 from phypan.places.address import Address
+from phypan.places.certificates import not_trusted
 from phypan.places.protocols import Bytes
 
 _PATIENCE = 120  # seconds in which the server has to take something, or to answer
@@ -138,12 +138,8 @@ def _check(answer: http.client.HTTPResponse, name: str) -> None:
 
 
 def _error(error: Exception, name: str) -> OutputError:
-    """What is told: a certificate that is worth nothing now will be worth nothing in a minute."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        what = f"its certificate is not trusted: {error.verify_message}"
-        hint = "the environment's SSL_CERT_FILE names a file of the authorities to trust"
-        return OutputError(what, where=name, hint=hint)
-    return Unreachable(_said(error), where=name)
+    """What is told: only a certificate is not mended by waiting."""
+    return not_trusted(error, name, "SSL_CERT_FILE") or Unreachable(_said(error), where=name)
 
 
 def _said(error: Exception) -> str:

@@ -11,7 +11,6 @@ import asyncio
 import base64
 import hashlib
 import os
-import ssl
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ from typing import Any
 
 from phypan.errors import OutputError, Unreachable, Unsupported
 from phypan.places.address import Address
+from phypan.places.certificates import not_trusted
 from phypan.places.protocols import Bytes
 from phypan.places.shelves import FsspecShelf
 
@@ -42,8 +42,8 @@ class S3Upload:
         self.name = address.name
         self._store = _Store(address)
         self._part = max(_LEAST, -(-size // (_MOST_PARTS * _MIB)) * _MIB)
-        known = place.get("upload")
-        self._upload, self._drop = known or self._store.begin()["upload"], not known
+        self._drop = not place.get("upload")
+        self._upload = place.get("upload") or self._store.begin()["upload"]
         self._parts: list[list[Any]] = [list(part) for part in place.get("parts", ())]
         self._told = len(self._parts)
         self._new: list[list[Any]] = []
@@ -208,20 +208,8 @@ def _errors(name: str) -> Iterator[None]:
     except (PermissionError, exceptions.ParamValidationError, ValueError) as error:
         raise OutputError(str(error), where=name) from error
     except (OSError, exceptions.BotoCoreError, exceptions.ClientError) as error:
-        if why := _distrust(error):
-            hint = "the environment's AWS_CA_BUNDLE names a file of the authorities to trust"
-            what = f"its certificate is not trusted: {why}"
-            raise OutputError(what, where=name, hint=hint) from error
-        raise Unreachable(str(error) or type(error).__name__, where=name) from error
-
-
-def _distrust(error: BaseException | None) -> str:
-    """What is wrong with the store's certificate, if that is what an error comes from."""
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError) and hasattr(error, "verify_message"):
-            return error.verify_message  # aiohttp has errors of that class which lack it
-        error = error.__cause__ or error.__context__
-    return ""
+        distrust = not_trusted(error, name, "AWS_CA_BUNDLE")
+        raise distrust or Unreachable(str(error) or type(error).__name__, where=name) from error
 
 
 def check(address: Address, *, force: bool) -> None:
