@@ -640,7 +640,7 @@ def test_a_stream_whose_dump_is_gone_says_what_is_missing(crashed, key, monkeypa
             assert outcome.error is None, outcome.error
             (lost,) = outcome.result.lost
             closed += 1
-            there = 0
+            there = missing = 0
             with phypan.open(world.target, keys=[key[0]]) as dump:
                 assert dump.incomplete
                 pages = (page for at, data in crashed.before.chunks(0, 640 << 20)
@@ -649,11 +649,13 @@ def test_a_stream_whose_dump_is_gone_says_what_is_missing(crashed, key, monkeypa
                     try:
                         found = dump.memory.read(page, 4096)
                     except phypan.NotInDump as error:
+                        missing += 1
                         reasons.append(error.why)
                         continue
                     there += 1
                     assert found == crashed.before.read(page, 4096)
             assert there > 0
+            assert missing > 0
             assert lost.size > 0
     assert closed
     gone = ["gone before it was saved" in why for why in reasons]
